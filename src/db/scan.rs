@@ -8,7 +8,9 @@
 //! not in the index, is decided afterwards.
 
 use sqlx::{
-    AssertSqlSafe, FromRow, PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::QueryAs,
+    AssertSqlSafe, FromRow, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::QueryAs,
 };
 
 use crate::base::{
@@ -32,7 +34,7 @@ pub struct Scan<'a> {
     pub table: &'a str,
     /// Columns to read, including those of `key` and `id`.
     pub columns: &'a str,
-    /// Columns that lead the index, and the values that the list has in them. Only the first may be null in a row.
+    /// Columns that lead the index, and the values that the list has in them.
     pub key: &'a [Column<'a>],
     /// Last column of the index.
     pub id: &'a str,
@@ -92,22 +94,30 @@ impl Scan<'_> {
     pub fn sql(&self, order: Order, rows: usize) -> String {
         let Self { columns, key, id, after, until, lookup, filter, .. } = *self;
         let item = if self.item.is_empty() { columns } else { self.item };
-        let fits = if filter.is_empty() { "true".to_owned() } else { format!("coalesce({filter}, false)") };
         let (range, sorted) = match self.merged {
             None => (self.range(key, (id, after), order, rows), key),
             Some(merged) => (self.merged_range(merged, order, rows), &[][..]),
         };
-        let (numbered, sorted) = (sort("", sorted, id, order), sort("s.", sorted, id, order));
-        let is_within = equal("s", key);
-        // The last row that may be scanned is returned even if it does not match: the next page continues there.
+        let (is_within, scan_order) = (equal("s", key), sort("s.", sorted, id, order));
+        if filter.is_empty() {
+            return format!(
+                "SELECT {item}, s.{id} AS scan_id, true AS scan_fits, false AS scan_stops FROM ({range}) AS s {lookup}
+                 WHERE {is_within}{until} ORDER BY {scan_order} LIMIT $2"
+            );
+        }
+        // The last row that may be scanned is returned even if it does not match: the next page continues there. The rows
+        // are numbered in the order of the scan, so that the scan ends when the page is full.
+        let numbered = sort("", sorted, id, order);
         format!(
-            "SELECT {item}, s.{id} AS scan_id, {fits} AS scan_fits, s.position = {rows} AS scan_stops
+            "SELECT {item}, s.{id} AS scan_id, coalesce({filter}, false) AS scan_fits, s.position = {rows} AS scan_stops
              FROM (SELECT {columns}, row_number() OVER (ORDER BY {numbered}) AS position FROM ({range}) AS r) AS s {lookup}
-             WHERE {is_within}{until} AND ({fits} OR s.position = {rows}) ORDER BY {sorted} LIMIT $2"
+             WHERE {is_within}{until} AND (coalesce({filter}, false) OR s.position = {rows}) ORDER BY {scan_order} LIMIT $2"
         )
     }
 
-    /// Up to `rows` rows of the index on `key` and `last`, after these values.
+    /// Up to `rows` rows of the index on `key` and `last`, after these values. Rows of the next value of `key` may follow:
+    /// a second comparison would not end the scan, except one of the first column, which the planner would take for a
+    /// range with few rows, to be sorted.
     fn range(&self, key: &[Column<'_>], last: Column<'_>, order: Order, rows: usize) -> String {
         let after = match order {
             Order::Asc => ">",
