@@ -180,8 +180,8 @@ async fn send(db: &Pool, project: ProjectId, count: usize) -> Result<()> {
     .execute(&mut *tx)
     .await?;
     sqlx::query(
-        "INSERT INTO operations (id, project_id, resource_id, type, created_at, deadline)
-         SELECT o.id, $1, o.resource, 'create', now(), now() + interval '15 minutes'
+        "INSERT INTO operations (id, project_id, resource_id, resource_kind, provider, type, created_at, deadline)
+         SELECT o.id, $1, o.resource, 'storage.volume', 'sim', 'create', now(), now() + interval '15 minutes'
          FROM unnest($2::uuid[], $3::uuid[]) AS o (id, resource)",
     )
     .bind(project)

@@ -125,11 +125,9 @@ pub const OF_PROJECT: &[Statement] = &[
         "operations",
         // All have ended, so that no worker claims them. Three live resources have many, many and few of them, one has
         // none, and the others have the rest.
-        r#"INSERT INTO operations (id, project_id, resource_id, type, status, step, progress, error, created_at, started_at,
-                                   finished_at, deadline, due_at)
-           SELECT pg_temp.row_id(n), '{project}'::uuid,
-                  pg_temp.row_id({deleted} + CASE WHEN is_few THEN 2 WHEN n % 4 = 0 THEN 0 WHEN n % 4 = 1 THEN 1
-                                                  ELSE 4 + n % ({live} - 4) END),
+        r#"INSERT INTO operations (id, project_id, resource_id, resource_kind, provider, type, status, step, progress, error,
+                                   created_at, started_at, finished_at, deadline, due_at)
+           SELECT pg_temp.row_id(n), '{project}'::uuid, of.id, of.kind, of.provider,
                   CASE WHEN is_few THEN 'resize' WHEN n % 2 = 0 THEN 'update' ELSE 'start' END,
                   status, 'done', 100,
                   CASE WHEN status = 'failed'
@@ -140,7 +138,10 @@ pub const OF_PROJECT: &[Statement] = &[
            CROSS JOIN LATERAL (SELECT n % {few_operations} = 7 AS is_few) AS classified
            CROSS JOIN LATERAL (
                SELECT CASE WHEN is_few THEN 'canceled' WHEN n % 2 = 0 THEN 'succeeded' ELSE 'failed' END AS status
-           ) AS made"#,
+           ) AS made
+           JOIN resources AS of
+             ON of.id = pg_temp.row_id({deleted} + CASE WHEN is_few THEN 2 WHEN n % 4 = 0 THEN 0 WHEN n % 4 = 1 THEN 1
+                                                       ELSE 4 + n % ({live} - 4) END)"#,
     ),
     (
         "webhooks",

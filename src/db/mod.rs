@@ -5,6 +5,7 @@ pub mod deletions;
 mod email_keys;
 pub mod embedded;
 pub mod jobs;
+pub mod merge;
 pub mod pool;
 mod prepare;
 pub mod purges;

@@ -129,7 +129,7 @@ pub async fn list(
         }
         None => readable_kinds(tenant),
     };
-    let page = store::list(&mut db, tenant, &kinds, &query.filter, &page).await?;
+    let page = store::list::resources(&mut db, tenant, &kinds, &query.filter, &page).await?;
     Ok(List::new(page.map(ResourceView::from), grant.request().id))
 }
 
@@ -315,7 +315,7 @@ pub async fn delete(
     let before = store::lock_for_deletion(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(before.kind.write_scope())?;
     if matches!(before.phase, Phase::Deleting | Phase::Deleted)
-        && let Some(operation) = store::operations::deletion_of(tx.db(), id).await?
+        && let Some(operation) = store::operations::deletion_of(tx.db(), tenant, id).await?
     {
         tx.waive_preconditions();
         return tx.commit_unchanged(accepted_response(grant.request(), before.etag(), before, operation)).await;

@@ -51,7 +51,7 @@ pub async fn list(
     let page = query.page()?;
     let mut db = context.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = store::operations::list(&mut db, tenant, &readable_kinds(tenant), &query.filter, &page).await?;
+    let page = store::list::operations(&mut db, tenant, &readable_kinds(tenant), &query.filter, &page).await?;
     Ok(List::new(page.map(OperationView::from), grant.request().id))
 }
 

@@ -117,9 +117,16 @@ impl Sweeper<'_> {
             query.cursor = Some(next);
         }
         // Inspect resources whose object was on no page: it may have been created while the pages were read.
-        let unobserved = sweeps::list_unobserved(&mut *self.context.db.acquire_for_write().await?, self.sweep).await?;
-        for resource in unobserved {
-            self.inspect(resource).await?;
+        let mut after = Some(String::new());
+        while let Some(reference) = after {
+            let mut db = self.context.db.acquire_for_write().await?;
+            let (unobserved, next) = sweeps::list_unobserved(&mut db, self.sweep, &reference).await?;
+            drop(db);
+            for resource in unobserved {
+                self.inspect(resource).await?;
+            }
+            self.heartbeat.progress();
+            after = next;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! SQL for resources, as clients use them. The other modules have the SQL for operations, for the engine's queue
-//! ([`queue`]), for workers ([`rows`]), and for reconciliation ([`sweeps`]).
+//! SQL for resources, as clients use them. The other modules have the SQL for operations, for lists ([`list`]), for the
+//! engine's queue ([`queue`]), for workers ([`rows`]), and for reconciliation ([`sweeps`]).
 
+pub mod list;
 pub mod operations;
 pub mod queue;
 pub mod quotas;
@@ -11,10 +12,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, types::Json};
 
 use super::{
-    api::{
-        input::ResourceFilter,
-        model::{Labels, Reconcile, StoredResource},
-    },
+    api::model::{Labels, Reconcile, StoredResource},
     engine::lifecycle::Phase,
     kinds::{
         Kind, Power,
@@ -25,7 +23,6 @@ use crate::{
     base::{
         id::{self, ProjectId, ResourceId},
         identity::tenant::Tenant,
-        input::page::{Page, PageRequest, keyset},
         runtime::clock::Timestamp,
     },
     db::ProjectItem,
@@ -161,44 +158,6 @@ pub async fn lock_no_key_update(
     .bind(ids)
     .fetch_all(db)
     .await
-}
-
-/// Lists the tenant's resources of some kinds.
-pub async fn list(
-    db: &mut PgConnection,
-    tenant: Tenant,
-    kinds: &[Kind],
-    filter: &ResourceFilter,
-    page: &PageRequest<id::Resource>,
-) -> sqlx::Result<Page<StoredResource, id::Resource>> {
-    let (pairs, keys) = filter.labels();
-    let sql = keyset!(
-        page,
-        "id",
-        concat!(
-            "SELECT ",
-            resource_columns!(""),
-            " FROM resources WHERE project_id = $3 AND kind = ANY ($4) AND ($5::text IS NULL OR provider = $5)
-           AND CASE WHEN $6::text IS NULL THEN phase <> 'deleted' ELSE phase = $6 END
-           AND labels @> $7 AND labels ?& $8"
-        )
-    );
-    let rows: Vec<StoredResource> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(tenant.project_id())
-        .bind(texts(kinds))
-        .bind(filter.provider.as_deref())
-        .bind(filter.phase.map(Phase::as_str))
-        .bind(Json(pairs))
-        .bind(keys)
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |resource| resource.id))
-}
-
-fn texts(kinds: &[Kind]) -> Vec<&'static str> {
-    kinds.iter().map(|kind| kind.as_str()).collect()
 }
 
 /// Row of a new resource.
@@ -368,8 +327,13 @@ pub async fn owner_of_object(
 
 /// Lists up to 10 resources of a project that are not deleted.
 pub async fn list_undeleted(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<Vec<ResourceId>> {
-    sqlx::query_scalar("SELECT id FROM resources WHERE project_id = $1 AND phase <> 'deleted' ORDER BY id LIMIT 10")
-        .bind(project)
-        .fetch_all(db)
-        .await
+    sqlx::query_scalar(
+        "SELECT id FROM (SELECT project_id, id FROM resources WHERE (project_id, id) > ($1, $2) AND phase <> 'deleted'
+                         ORDER BY project_id, id LIMIT 10) first
+         WHERE project_id = $1 ORDER BY id",
+    )
+    .bind(project)
+    .bind(ResourceId::FIRST)
+    .fetch_all(db)
+    .await
 }

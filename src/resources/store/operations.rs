@@ -8,7 +8,7 @@ use crate::{
     base::{
         id::{self, OperationId, ResourceId},
         identity::tenant::Tenant,
-        input::page::{Page, PageRequest, keyset},
+        input::page::{Order, PageRequest},
         runtime::clock::Timestamp,
     },
     db::ProjectItem,
@@ -17,8 +17,9 @@ use crate::{
             input::OperationFilter,
             model::{Before, StoredOperation, StoredResource},
         },
-        engine::lifecycle::{OperationStatus, OperationType},
+        engine::lifecycle::OperationType,
         kinds::Kind,
+        store::list,
     },
 };
 
@@ -84,9 +85,9 @@ pub async fn insert(
     row: OperationRow,
 ) -> sqlx::Result<StoredOperation> {
     sqlx::query_as(
-        concat!("INSERT INTO operations (id, project_id, resource_id, type, status, step, progress, before, traceparent, created_at,
-                                 started_at, finished_at, deadline, due_at)
-         SELECT $1, $2, $3, $4, CASE WHEN $5 THEN 'succeeded' ELSE 'queued' END, CASE WHEN $5 THEN 'done' ELSE 'queued' END,
+        concat!("INSERT INTO operations (id, project_id, resource_id, resource_kind, provider, type, status, step, progress, before,
+                                 traceparent, created_at, started_at, finished_at, deadline, due_at)
+         SELECT $1, $2, $3, $10, $11, $4, CASE WHEN $5 THEN 'succeeded' ELSE 'queued' END, CASE WHEN $5 THEN 'done' ELSE 'queued' END,
                 CASE WHEN $5 THEN 100 ELSE 0 END, $6, $7, $8, done_at, done_at, now() + make_interval(secs => $9),
                 CASE WHEN NOT $5 THEN now() END
          FROM (SELECT CASE WHEN $5 THEN $8::timestamptz END AS done_at) done RETURNING ", operation_columns!("")),
@@ -100,6 +101,8 @@ pub async fn insert(
     .bind(row.traceparent)
     .bind(row.created_at)
     .bind(row.operation_timeout)
+    .bind(resource.kind)
+    .bind(&resource.provider)
     .fetch_one(db)
     .await
 }
@@ -116,16 +119,16 @@ pub async fn find_in_progress(db: &mut PgConnection, id: ResourceId) -> sqlx::Re
     .await
 }
 
-/// Finds the last deletion of a resource.
-pub async fn deletion_of(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
-    sqlx::query_as(concat!(
-        "SELECT ",
-        operation_columns!(""),
-        " FROM operations WHERE resource_id = $1 AND type = 'delete' ORDER BY id DESC LIMIT 1"
-    ))
-    .bind(id)
-    .fetch_optional(db)
-    .await
+/// Finds the last deletion of one of the tenant's resources.
+pub async fn deletion_of(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: ResourceId,
+) -> sqlx::Result<Option<StoredOperation>> {
+    let deletions =
+        OperationFilter { project_id: None, resource_id: Some(id), status: None, kind: Some(OperationType::Delete) };
+    let last = PageRequest { limit: 1, order: Order::Desc, after: OperationId::LAST };
+    Ok(list::operations(db, tenant, Kind::ALL, &deletions, &last).await?.items.pop())
 }
 
 /// Operation, with the kind of its resource.
@@ -142,46 +145,13 @@ pub struct OperationWithKind {
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx::Result<Option<OperationWithKind>> {
     sqlx::query_as(concat!(
         "SELECT ",
-        operation_columns!("o."),
-        ", r.kind AS resource_kind FROM operations o JOIN resources r ON r.id = o.resource_id
-         WHERE o.project_id = $1 AND o.id = $2"
+        operation_columns!(""),
+        ", resource_kind FROM operations WHERE project_id = $1 AND id = $2"
     ))
     .bind(tenant.project_id())
     .bind(id)
     .fetch_optional(db)
     .await
-}
-
-/// Lists the tenant's operations on resources of some kinds.
-pub async fn list(
-    db: &mut PgConnection,
-    tenant: Tenant,
-    kinds: &[Kind],
-    filter: &OperationFilter,
-    page: &PageRequest<id::Operation>,
-) -> sqlx::Result<Page<StoredOperation, id::Operation>> {
-    let sql = keyset!(
-        page,
-        "o.id",
-        concat!(
-            "SELECT ",
-            operation_columns!("o."),
-            " FROM operations o JOIN resources r ON r.id = o.resource_id
-         WHERE o.project_id = $3 AND r.kind = ANY ($4) AND ($5::uuid IS NULL OR o.resource_id = $5)
-           AND ($6::text IS NULL OR o.status = $6) AND ($7::text IS NULL OR o.type = $7)"
-        )
-    );
-    let rows: Vec<StoredOperation> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(tenant.project_id())
-        .bind(kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())
-        .bind(filter.resource_id)
-        .bind(filter.status.map(OperationStatus::as_str))
-        .bind(filter.kind.map(OperationType::as_str))
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |operation| operation.id))
 }
 
 /// Requests cancellation of an operation that is in progress and is not a deletion that has started. Returns whether

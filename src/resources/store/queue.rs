@@ -63,14 +63,17 @@ pub async fn claim(
     lease: Duration,
 ) -> sqlx::Result<Vec<ClaimedOperation>> {
     sqlx::query_as(
-        "WITH due AS MATERIALIZED (
-             SELECT o.id FROM operations o
-             WHERE o.due_at <= now()
-               AND (o.deadline <= now() OR EXISTS (SELECT FROM resources r WHERE r.id = o.resource_id AND r.provider = ANY ($1)))
-             ORDER BY o.due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+        "WITH ours AS MATERIALIZED (
+             SELECT o.id, o.due_at FROM unnest($1::text[]) AS p (provider) CROSS JOIN LATERAL (
+                 SELECT id, due_at FROM operations WHERE provider = p.provider AND due_at <= now()
+                 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED) o),
+         overdue AS MATERIALIZED (
+             SELECT id, due_at FROM operations WHERE deadline <= now() AND due_at <= now()
+             ORDER BY deadline LIMIT $2 FOR UPDATE SKIP LOCKED)
          UPDATE operations o SET status = 'running', started_at = coalesce(o.started_at, now()), fence = o.fence + 1,
                 due_at = now() + make_interval(secs => $3)
-         FROM due WHERE o.id = due.id
+         WHERE o.id = ANY (ARRAY(
+             SELECT id FROM (SELECT id, due_at FROM ours UNION SELECT id, due_at FROM overdue) due ORDER BY due_at LIMIT $2))
          RETURNING o.id, o.resource_id, o.project_id, o.type, o.step, o.attempt, o.error, o.before, o.cancel_requested,
                    o.traceparent, o.deadline <= now() AS overdue, o.fence",
     )
@@ -227,8 +230,8 @@ pub async fn start_operation(
 ) -> sqlx::Result<StoredResource> {
     let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
     sqlx::query(
-        "INSERT INTO operations (id, project_id, resource_id, type, before, created_at, deadline)
-         VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))",
+        "INSERT INTO operations (id, project_id, resource_id, type, before, created_at, deadline, resource_kind, provider)
+         VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8, $9)",
     )
     .bind(OperationId::new())
     .bind(resource.project_id)
@@ -237,6 +240,8 @@ pub async fn start_operation(
     .bind(Json(before))
     .bind(new_operation.at)
     .bind(new_operation.operation_timeout.as_secs_f64())
+    .bind(resource.kind)
+    .bind(&resource.provider)
     .execute(&mut *db)
     .await?;
     sqlx::query_as(concat!(
@@ -249,22 +254,29 @@ pub async fn start_operation(
     .await
 }
 
-/// Deletes resources that were deleted, and operations that ended, before `until`, in batches. Returns the number of
-/// rows; call it until that is 0.
+/// Deletes operations that ended before `until`, in batches, and then resources that were deleted before. Returns the
+/// number of rows; call it until that is 0. Operations come first, because deleting a resource deletes all of its
+/// operations.
 pub async fn prune(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
-    // Operations first, because those of a deleted resource are deleted with it.
     let operations = sqlx::query(delete_batch!("operations", "finished_at")).bind(until).execute(&mut *db).await?;
+    if operations.rows_affected() > 0 {
+        return Ok(operations.rows_affected());
+    }
     let resources = sqlx::query(delete_batch!("resources", "deleted_at")).bind(until).execute(db).await?;
-    Ok(operations.rows_affected() + resources.rows_affected())
+    Ok(resources.rows_affected())
 }
 
-/// Returns the depth of the queue.
+/// Maximum number of operations that [`depth`] counts.
+const MAX_COUNTED: i64 = 10_000;
+
+/// Returns the depth of the queue, counted up to ten thousand operations.
 pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     let (open, due, oldest): (i64, i64, f64) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE due_at <= now()),
-                coalesce(extract(epoch FROM now() - least(min(due_at), now())), 0)::float8
-         FROM operations WHERE due_at IS NOT NULL",
+        "SELECT count(due_at), count(due_at) FILTER (WHERE due_at <= now()),
+                coalesce(extract(epoch FROM now() - least(first_operation_due(), now())), 0)::float8
+         FROM (SELECT due_at FROM operations WHERE due_at IS NOT NULL ORDER BY provider, due_at LIMIT $1) open",
     )
+    .bind(MAX_COUNTED)
     .fetch_one(db)
     .await?;
     let number = |count: i64| u64::try_from(count).unwrap_or(0);

@@ -66,12 +66,15 @@ pub async fn owners(
     references: &[&str],
 ) -> sqlx::Result<BTreeMap<String, ResourceId>> {
     let found: Vec<(String, ResourceId)> = sqlx::query_as(
-        "SELECT provider_ref, id FROM resources
-         WHERE project_id = $1 AND provider = $2 AND provider_ref = ANY ($3) AND phase <> 'deleted'",
+        "SELECT provider_ref, id FROM (
+             SELECT provider_ref, id, project_id FROM resources
+             WHERE provider = $2 AND kind = ANY ($4) AND provider_ref = ANY ($3) AND phase <> 'deleted' OFFSET 0) owners
+         WHERE project_id = $1",
     )
     .bind(project)
     .bind(provider)
     .bind(references)
+    .bind(Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())
     .fetch_all(db)
     .await?;
     Ok(found.into_iter().collect())

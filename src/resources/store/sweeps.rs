@@ -115,7 +115,7 @@ pub async fn find_resources(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::
     sqlx::query_as(concat!(
         "SELECT ",
         resource_columns!("r."),
-        ", EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy,
+        ", (SELECT o.id FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) IS NOT NULL AS is_busy,
                 r.settled_at
          FROM resources r WHERE id = ANY ($1)"
     ))
@@ -132,18 +132,51 @@ pub async fn mark_synced(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Res
     sqlx::query("UPDATE resources SET last_synced_at = now() WHERE id = ANY ($1)").bind(ids).execute(db).await.map(drop)
 }
 
-/// Lists resources with an object that the sweep has not observed.
-pub async fn list_unobserved(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
-    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources r
-         WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
-           AND coalesce(last_synced_at, '-infinity') < $3
-           AND NOT EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL)
-         ORDER BY id LIMIT 1000"))
+/// Number of resources that [`list_unobserved`] looks at.
+const BATCH: i64 = 1_000;
+
+/// Lists resources with an object that the sweep has not observed, among those whose reference is after `after`.
+/// Returns the reference to continue after, if there are more.
+pub async fn list_unobserved(
+    db: &mut PgConnection,
+    sweep: &Sweep,
+    after: &str,
+) -> sqlx::Result<(Vec<StoredResource>, Option<String>)> {
+    let looked: Vec<LookedAt> = sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(""),
+        ", position, is_unobserved FROM (
+             SELECT ",
+        resource_columns!(""),
+        ", row_number() OVER () AS position,
+                    phase IN ('active', 'failed') AND settled_at < $3 AND coalesce(last_synced_at, '-infinity') < $3
+                    AND (SELECT id FROM operations WHERE resource_id = next.id AND due_at IS NOT NULL) IS NULL AS is_unobserved
+             FROM (SELECT ",
+        resource_columns!(""),
+        ", settled_at FROM resources
+                   WHERE (provider, kind, provider_ref) > ($1, $2, $4) AND provider_ref IS NOT NULL AND phase <> 'deleted'
+                   ORDER BY provider, kind, provider_ref LIMIT $5) next) looked
+         WHERE provider = $1 AND kind = $2 AND (is_unobserved OR position = $5) ORDER BY position"
+    ))
     .bind(&sweep.provider)
     .bind(sweep.kind)
     .bind(sweep.began_at)
+    .bind(after)
+    .bind(BATCH)
     .fetch_all(db)
-    .await
+    .await?;
+    let next = looked.last().filter(|last| last.position == BATCH).and_then(|last| last.resource.provider_ref.clone());
+    Ok((looked.into_iter().filter(|row| row.is_unobserved).map(|row| row.resource).collect(), next))
+}
+
+/// Resource that [`list_unobserved`] has looked at.
+#[derive(FromRow)]
+struct LookedAt {
+    #[sqlx(flatten)]
+    resource: StoredResource,
+    /// Position in the batch, from 1.
+    position: i64,
+    is_unobserved: bool,
 }
 
 /// Result of observing a resource's object.

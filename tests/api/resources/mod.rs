@@ -1,5 +1,6 @@
 //! Cloud resources at a simulated provider: requests, errors and results.
 
+mod lists;
 mod rules;
 mod writes;
 

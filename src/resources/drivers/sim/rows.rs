@@ -31,14 +31,14 @@ pub struct Row {
 
 /// Query for objects that are not deleted.
 macro_rules! rows {
-    ($rest:literal) => {
+    ($($rest:literal)+) => {
         concat!(
             "SELECT o.kind, o.reference, o.deployment, o.resource_id, o.spec, o.power, o.ready_at <= now() AS is_ready, \
              o.gone_at IS NOT NULL AS is_going, \
              (SELECT n.spec ->> 'cidr' FROM sim_objects n WHERE n.provider = o.provider AND n.kind = 'network.network' \
               AND n.reference = o.spec ->> 'network') AS network \
              FROM sim_objects o WHERE o.provider = $1 AND (o.gone_at IS NULL OR o.gone_at > now()) ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -181,24 +181,21 @@ pub async fn delete(
 
 /// Lists objects, ordered by reference.
 pub async fn list(db: &mut PgConnection, provider: &str, query: &ListQuery, limit: i64) -> sqlx::Result<Vec<Row>> {
-    let resource = match query.owner {
-        OwnerFilter::Resource(resource) => Some(resource),
-        OwnerFilter::All | OwnerFilter::Untagged => None,
+    macro_rules! list {
+        ($owner:literal) => {
+            sqlx::query_as(rows!("AND o.kind = $2 AND o.reference > $3 AND " $owner " ORDER BY o.reference LIMIT $4"))
+                .bind(provider)
+                .bind(query.kind)
+                .bind(query.cursor.as_deref().unwrap_or_default())
+                .bind(limit)
+        };
+    }
+    let list = match query.owner {
+        OwnerFilter::All => list!("o.deployment = $5").bind(query.deployment),
+        OwnerFilter::Untagged => list!("o.deployment IS NULL"),
+        OwnerFilter::Resource(id) => list!("o.deployment = $5 AND o.resource_id = $6").bind(query.deployment).bind(id),
     };
-    sqlx::query_as(rows!(
-        "AND o.kind = $2 AND o.reference > $3
-         AND CASE WHEN $4 THEN o.deployment IS NULL ELSE o.deployment = $5 AND ($6::uuid IS NULL OR o.resource_id = $6) END
-         ORDER BY o.reference LIMIT $7"
-    ))
-    .bind(provider)
-    .bind(query.kind)
-    .bind(query.cursor.as_deref().unwrap_or_default())
-    .bind(query.owner == OwnerFilter::Untagged)
-    .bind(query.deployment)
-    .bind(resource)
-    .bind(limit)
-    .fetch_all(db)
-    .await
+    list.fetch_all(db).await
 }
 
 /// Changes an object like a third party: turns an instance off, or grows a volume.

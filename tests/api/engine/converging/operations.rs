@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloudapi::{
-    base::id::ResourceId,
+    base::id::{OperationId, ResourceId},
     resources::{
         drivers::{
             driver::{Driver, ListQuery, OwnerFilter},
@@ -21,7 +21,10 @@ use super::{
 };
 use crate::support::{
     Identity, TestApp,
-    cloud::{fast_provider, id_of, network_in, stalled_provider, wait_until_ended, wait_until_succeeded},
+    cloud::{
+        fast_provider, id_of, insert_operation, insert_volume, network_in, stalled_provider, wait_until_ended,
+        wait_until_succeeded,
+    },
     eventually,
     prometheus::Exposition,
 };
@@ -174,4 +177,33 @@ async fn servers_share_operations_and_take_over_those_of_a_dead_server() {
     let query = ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), owner: OwnerFilter::Untagged, cursor: None };
     let sim = Sim::new("sim".into(), without_latency(), app.db.clone().into());
     assert!(sim.list_owned(&query).await.unwrap().objects.is_empty(), "object created without a tag");
+}
+
+#[tokio::test]
+async fn operation_of_a_provider_that_no_server_has_fails_at_its_deadline() {
+    let app = TestApp::start_with(AppOptions { cloud: fast_provider(), ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    let overdue = insert_operation(&app, &insert_volume(&owner).await).await;
+    let waiting = insert_operation(&app, &insert_volume(&owner).await).await;
+    for sql in [
+        "UPDATE resources SET provider = 'gone'",
+        "UPDATE operations SET provider = 'gone', status = 'queued', due_at = now()",
+    ] {
+        sqlx::query(sql).execute(&app.db).await.unwrap();
+    }
+    sqlx::query("UPDATE operations SET deadline = now() WHERE id = $1")
+        .bind(overdue.parse::<OperationId>().unwrap())
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let at = |id: &str| format!("/v1/operations/{id}");
+    let failed = eventually("the overdue operation has failed", async || {
+        let operation = owner.get(&at(&overdue)).await.ok();
+        (operation["status"] == "failed").then_some(operation)
+    })
+    .await;
+    assert_eq!(failed["error"]["code"], "provider_unavailable");
+    assert_eq!(owner.get(&at(&waiting)).await.ok()["status"], "queued");
+    make(&owner, volume(&owner.project, "observe")).await;
+    assert_eq!(owner.get(&at(&waiting)).await.ok()["status"], "queued");
 }

@@ -1,5 +1,8 @@
 //! Deleting resources.
 
+use std::time::Duration;
+
+use cloudapi::resources::store::queue;
 use serde_json::json;
 
 use super::{RESOURCES, conflict, instance, made, network, path, pipeline, start, volume};
@@ -87,4 +90,25 @@ async fn project_with_resources_cannot_be_deleted_and_the_error_lists_them() {
     let submitted = owner.delete(&path(&id)).await.accepted();
     assert_eq!(wait_until_ended(&owner, &submitted).await["status"], "succeeded");
     owner.delete(&project).await.ok();
+}
+
+#[tokio::test]
+async fn old_operations_are_pruned_before_old_deleted_resources() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let labeled =
+        json!({ "kind": "storage.volume", "name": "data", "labels": { "env": "ci" }, "spec": { "size_gib": 1 } });
+    let (gone, kept) = (made(&key, labeled).await, made(&key, volume(1)).await);
+    wait_until_ended(&key, &key.delete(&path(&gone)).await.accepted()).await;
+    let until = app.clock.now().plus(Duration::from_secs(60));
+    let prune = async || queue::prune(&mut app.db.acquire().await.unwrap(), until).await.unwrap();
+    assert_eq!(prune().await, 3);
+    assert_eq!(key.get("/v1/operations").await.ok()["data"], json!([]));
+    key.get(&path(&gone)).await.ok();
+    assert_eq!(prune().await, 1);
+    key.get(&path(&gone)).await.problem(404, "not_found");
+    assert_eq!(prune().await, 0);
+    key.get(&path(&kept)).await.ok();
+    assert_eq!(sqlx::query("SELECT FROM resource_labels").fetch_all(&app.db).await.unwrap().len(), 0);
 }
