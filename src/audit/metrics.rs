@@ -1,4 +1,4 @@
-//! Metrics of the sealer.
+//! Progress and metrics of the sealer.
 
 use std::{
     sync::{
@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::repo::StagedPosition;
 use crate::{
     base::id::AuditId,
     metrics::exposition::{Collector, Exposition},
@@ -28,6 +29,8 @@ pub struct SealerMetrics {
     behind_since: Mutex<Option<Instant>>,
     /// Last entry that any server has sealed, known to this server with a delay of up to 100 ms.
     pub last_sealed: watch::Sender<AuditId>,
+    /// Position before which everything is sealed. Scans start here and skip the dead rows before it.
+    sealed_up_to: Mutex<StagedPosition>,
 }
 
 impl Default for SealerMetrics {
@@ -38,6 +41,7 @@ impl Default for SealerMetrics {
             checkpoints: AtomicU64::new(0),
             behind_since: Mutex::default(),
             last_sealed: watch::Sender::new(AuditId::FIRST),
+            sealed_up_to: Mutex::default(),
         }
     }
 }
@@ -46,6 +50,23 @@ impl SealerMetrics {
     /// Duration for which staged entries have been waiting to be sealed.
     pub fn lag(&self) -> Duration {
         self.behind_since.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Position before which everything is sealed.
+    pub(crate) fn sealed_up_to(&self) -> StagedPosition {
+        *self.sealed_up_to.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that everything before `position` is sealed.
+    pub(super) fn set_sealed_up_to(&self, position: StagedPosition) {
+        *self.sealed_up_to.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+
+    /// Records a look at the staged entries after [`SealerMetrics::sealed_up_to`]: none was found by a snapshot whose
+    /// oldest running transaction was `low_water`.
+    pub(crate) fn record_idle(&self, low_water: StagedPosition) {
+        self.set_staged(Some(0));
+        self.set_sealed_up_to(low_water);
     }
 
     /// Records the number of staged entries, or `None` if the database cannot be read.
@@ -61,7 +82,7 @@ impl SealerMetrics {
     }
 
     /// Notifies readers of the trail if `last` is newer than the last known entry.
-    pub(super) fn set_last_sealed(&self, last: AuditId) {
+    pub(crate) fn set_last_sealed(&self, last: AuditId) {
         self.last_sealed.send_if_modified(|current| {
             let is_newer = last > *current;
             *current = last.max(*current);

@@ -11,10 +11,13 @@ use super::{
     },
     model::Draft,
 };
-use crate::base::{
-    error::{Error, Result},
-    id::{AuditId, ProjectId},
-    runtime::clock::Timestamp,
+use crate::{
+    base::{
+        error::{Error, Result},
+        id::{AuditId, ProjectId},
+        runtime::clock::Timestamp,
+    },
+    db::pulse,
 };
 
 /// Advisory lock of the sealer. No other lock of the server has this number: idempotency locks are hashes.
@@ -35,11 +38,18 @@ pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx
 /// Position in the staged entries before which all entries are sealed: a transaction, and an index among the entries
 /// that it staged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct StagedPosition {
+pub(crate) struct StagedPosition {
     /// Transaction ID.
     pub xact: u64,
     /// Index in the transaction, from 1.
     pub position: i64,
+}
+
+impl StagedPosition {
+    /// Position before the entries of the transaction with this ID, in the text form of `xid8`.
+    pub(crate) fn before(xact: &str) -> Result<Self> {
+        Ok(Self { xact: xact.parse().map_err(Error::internal)?, position: 0 })
+    }
 }
 
 /// State of the staged entries.
@@ -57,14 +67,14 @@ pub(super) struct SealerStatus {
 impl SealerStatus {
     /// Position before which all transactions have ended.
     pub(super) fn low_water(&self) -> Result<StagedPosition> {
-        Ok(StagedPosition { xact: self.low_water.parse().map_err(Error::internal)?, position: 0 })
+        StagedPosition::before(&self.low_water)
     }
 }
 
 impl StagedRow {
     /// Position at which the entry was staged.
     pub(super) fn staged_position(&self) -> Result<StagedPosition> {
-        Ok(StagedPosition { xact: self.xact.parse().map_err(Error::internal)?, position: self.position })
+        Ok(StagedPosition { position: self.position, ..StagedPosition::before(&self.xact)? })
     }
 }
 
@@ -284,12 +294,14 @@ pub(super) async fn insert_checkpoints(
     .map(drop)
 }
 
-/// Records the last assigned ID, unless another server has assigned one since `before`; returns whether it succeeded.
+/// Records the last assigned ID and notifies all servers, unless another server has assigned one since `before`; returns
+/// whether it succeeded. Only the holder of the sealer lock notifies, because notifications serialize commits.
 /// The sealer lock already prevents this. The check ensures that a chain does not fork even if the lock fails.
 pub(super) async fn set_last_id(db: &mut PgConnection, before: AuditId, last: AuditId) -> sqlx::Result<bool> {
-    sqlx::query("UPDATE audit_sealer SET last_id = $2 WHERE last_id = $1")
+    sqlx::query("UPDATE audit_sealer SET last_id = $2 WHERE last_id = $1 RETURNING pg_notify($3, '')")
         .bind(before)
         .bind(last)
+        .bind(pulse::CHANNEL)
         .execute(db)
         .await
         .map(|done| done.rows_affected() == 1)

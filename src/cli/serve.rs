@@ -37,7 +37,6 @@ use crate::{
         connections::{file_limit, tls::Tls},
         metrics,
         state::{App, AppOptions},
-        supervision::status::WorkerOptions,
     },
 };
 
@@ -156,7 +155,7 @@ fn app_options(
         webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
         cloud: CloudOptions { providers: providers(serve)?, ..CloudOptions::default() },
         audit_retention_months: serve.audit_months,
-        workers: WorkerOptions::default(),
+        ..AppOptions::default()
     })
 }
 

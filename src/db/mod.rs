@@ -10,6 +10,7 @@ pub mod pool;
 mod prepare;
 pub mod purges;
 pub mod scan;
+pub mod pulse;
 pub mod sqlstate;
 mod stamp;
 

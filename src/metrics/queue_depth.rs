@@ -32,6 +32,11 @@ impl Measurement {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((depth, Instant::now()));
     }
 
+    /// Whether the queue was empty when it was last measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|(depth, _)| depth.open == 0)
+    }
+
     /// Returns the depth. While the database is unavailable, the queue is not processed either, so the oldest entry's
     /// age grows by that time.
     pub fn get(&self) -> Depth {

@@ -1,12 +1,12 @@
 //! Composes the application: state, route table, layers, workers and connections. Serves connections, and drains them
 //! at shutdown.
 
+mod background;
 pub mod config;
 pub(crate) mod connections;
 pub mod health;
 pub(crate) mod housekeeping;
 pub mod metrics;
-pub(crate) mod queue_depth;
 pub mod routes;
 pub mod scrape;
 mod shutdown;

@@ -1,6 +1,6 @@
 //! Application state. Workers take what they need from it, and handlers take parts of it: the rows of `parts!`.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
@@ -85,6 +85,8 @@ pub struct Shared {
     pub edge: Edge,
     /// Rate limits of credentials, and of failed attempts by address.
     pub limits: Arc<RateLimiters>,
+    /// Interval of reading what is due in the deployment.
+    pub pulse_interval: Duration,
     /// Retention of daily usage counts, in days.
     pub usage_retention_days: u32,
     /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
@@ -130,6 +132,8 @@ pub struct AppOptions {
     pub cloud: CloudOptions,
     /// Settings of the worker supervisor.
     pub workers: WorkerOptions,
+    /// Interval of reading what is due in the deployment. Tests that write due work with SQL shorten it.
+    pub pulse_interval: Duration,
     /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
     pub audit_retention_months: Option<u32>,
 }
@@ -149,6 +153,7 @@ impl Default for AppOptions {
             webhooks: WebhookOptions::default(),
             cloud: CloudOptions::default(),
             workers: WorkerOptions::default(),
+            pulse_interval: Duration::from_secs(1),
             audit_retention_months: None,
         }
     }
@@ -211,6 +216,7 @@ impl App {
             workers: Workers::new(options.workers),
             lifecycle,
             limits,
+            pulse_interval: options.pulse_interval,
             usage_retention_days: options.usage_retention_days,
             audit_retention_months: options.audit_retention_months,
             public_url,

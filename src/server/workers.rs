@@ -11,7 +11,11 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{housekeeping, queue_depth, state::App};
+use super::{
+    background::{pulse, queue_depth},
+    housekeeping,
+    state::App,
+};
 use crate::{
     api::{
         events::tail,
@@ -68,7 +72,17 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// All workers.
-pub static TABLE: [Worker; 17] = [
+pub static TABLE: [Worker; 18] = [
+    // Tells the others when their work is due. Without it, they poll.
+    Worker {
+        name: "pulse",
+        is_required: false,
+        stall_after: seconds(30),
+        stop_phase: StopPhase::AuditDrained,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(pulse::run(app.clone(), app.pulse_interval, heartbeat.clone())))
+        },
+    },
     // Renews the lease. Without it, the server must not trust its credential cache.
     Worker {
         name: "auth_lease",
@@ -123,7 +137,8 @@ pub static TABLE: [Worker; 17] = [
                 Arc::clone(&app.sealing),
                 webhooks::repo::enqueue,
             );
-            Some(Box::pin(sealer.run(Arc::clone(&app.lifecycle), heartbeat.clone())))
+            let pulse = Arc::clone(app.store.db.pulse());
+            Some(Box::pin(sealer.run(pulse, Arc::clone(&app.lifecycle), heartbeat.clone())))
         },
     },
     Worker {

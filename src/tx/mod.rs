@@ -92,8 +92,10 @@ impl Writes {
         request.set_commit_sent(true);
         audit::repo::stage(&mut db, &[(change.chain(), draft)]).await.map_err(|error| {
             request.set_commit_sent(sqlstate::may_have_committed(&error));
-            error.into()
-        })
+            Error::from(error)
+        })?;
+        self.node.db.pulse().notify_staged();
+        Ok(())
     }
 
     async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<BegunWrite<()>> {
@@ -247,6 +249,9 @@ impl Tx {
         })?;
         let committed = since_boot();
         node.db.writes().record_success();
+        if !recorded.is_empty() {
+            node.db.pulse().notify_staged();
+        }
         recorded.iter().for_each(|change| change.log(&request));
         if !invalidated.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("an invalidation without a position"))?;
@@ -260,6 +265,8 @@ impl Tx {
 
 /// Error for a write whose outcome is unknown.
 fn outcome_unknown(node: &Node, request: &RequestContext, invalidates: bool, cause: Option<sqlx::Error>) -> Error {
+    // It may be committed.
+    node.db.pulse().notify_staged();
     let error = if invalidates {
         Error::new(
             Code::RevocationUnconfirmed,

@@ -79,6 +79,7 @@ impl Writes {
             Ok(Err(error)) => match sqlstate::database_cause(&error) {
                 Some(cause) if sqlstate::may_have_committed(cause) => {
                     self.node.db.handle_error(&error);
+                    self.node.db.pulse().notify_staged();
                     return Err(Error::outcome_unknown(stored.is_some()).caused_by(error));
                 }
                 _ => {
@@ -93,6 +94,7 @@ impl Writes {
         };
         drop(db);
         self.node.db.writes().record_success();
+        self.node.db.pulse().notify_staged();
         match (done, stored) {
             (Ok(()), _) => {
                 change.log(request);

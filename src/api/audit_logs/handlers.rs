@@ -44,6 +44,7 @@ pub async fn list(
     let mut db = context.db.acquire().await?;
     let tenant = grant.in_project(&mut db, filters.project_id.as_deref()).await?;
     context.reads.record(&mut db, grant.request(), tenant.project_id(), context.clock.now()).await?;
+    context.db.pulse().notify_staged();
     let Page { items, next } = trail::list(&mut db, tenant, &filter, &page).await?;
     let items = items.into_iter().map(Entry::from_stored).collect::<Result<_>>()?;
     Ok(List::new(Page { items, next }, grant.request().id))
@@ -79,6 +80,7 @@ pub async fn export(
     let changes = [("format".to_owned(), format.as_str().into())].into_iter().collect();
     let draft = read_counts::draft(request, chain, Action::AuditExported, changes, now);
     crate::audit::repo::stage(&mut db, &[(chain, draft)]).await?;
+    context.db.pulse().notify_staged();
     drop(db);
     ExportResponse::begin(Export::begin(Exporter::from_app(&context), chain, format).await?, request.id).await
 }

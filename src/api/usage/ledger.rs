@@ -228,7 +228,7 @@ pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx:
     .map(drop)
 }
 
-/// Usage of a project in a month, with its quotas.
+/// Usage of a project in a month, with its quotas, when it last reached a bound or a bound was changed.
 #[derive(Clone, Copy, Debug, FromRow)]
 pub struct QuotaUsage {
     /// Project.
@@ -243,17 +243,43 @@ pub struct QuotaUsage {
     pub hard_limit: Option<i64>,
 }
 
-/// Returns the projects that have used at least four fifths of a quota in a month of `periods`.
-pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Result<Vec<QuotaUsage>> {
+impl QuotaUsage {
+    /// Period that stands for every month: a hard limit of 0 is reached without usage.
+    pub fn every_month() -> Period {
+        Period::of(Date::MIN.replace_year(1970).unwrap_or(Date::MIN))
+    }
+}
+
+/// Updates the quota states of these projects and months, after their usage was written. A statement of its own, so that
+/// it sees what other servers have written meanwhile.
+pub async fn evaluate_quotas(db: &mut PgConnection, months: &[(ProjectId, Period)]) -> sqlx::Result<()> {
+    sqlx::query("SELECT evaluate_quotas($1, $2)")
+        .bind(months.iter().map(|month| month.0).collect::<Vec<_>>())
+        .bind(months.iter().map(|month| month.1.first()).collect::<Vec<_>>())
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Version of the newest quota states.
+pub async fn quota_version(db: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT version FROM quota_clock").fetch_one(db).await
+}
+
+/// Returns the quota states of these months that are newer than version `after`, up to version `up_to`.
+pub async fn quota_states(
+    db: &mut PgConnection,
+    months: &[Period],
+    after: i64,
+    up_to: i64,
+) -> sqlx::Result<Vec<QuotaUsage>> {
     sqlx::query_as(
-        "SELECT p.id AS project_id, m.period, coalesce(sum(t.requests), 0)::bigint AS requests, p.included, p.hard_limit
-         FROM projects p CROSS JOIN unnest($1::date[]) AS m (period)
-         LEFT JOIN usage_totals t ON t.project_id = p.id AND t.period = m.period
-         WHERE p.hard_limit IS NOT NULL OR p.included IS NOT NULL
-         GROUP BY p.id, m.period
-         HAVING coalesce(sum(t.requests), 0) * 5 >= least(p.included, p.hard_limit)::numeric * 4",
+        "SELECT project_id, period, requests, included, hard_limit
+         FROM quota_states WHERE version > $2 AND version <= $3 AND period = ANY ($1)",
     )
-    .bind(periods.iter().map(|period| period.first()).collect::<Vec<_>>())
+    .bind(months.iter().map(|month| month.first()).collect::<Vec<_>>())
+    .bind(after)
+    .bind(up_to)
     .fetch_all(db)
     .await
 }
@@ -291,7 +317,13 @@ pub async fn record_notices(db: &mut PgConnection, notices: &[(Notice, String)])
     .map(drop)
 }
 
-/// Removes the notices of months before `period`.
+/// Removes the notices and quota states of months before `period`.
 pub async fn delete_notices_before(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM quota_notices WHERE period < $1").bind(period.first()).execute(db).await.map(drop)
+    sqlx::query("DELETE FROM quota_notices WHERE period < $1").bind(period.first()).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM quota_states WHERE period < $1 AND period > $2")
+        .bind(period.first())
+        .bind(QuotaUsage::every_month().first())
+        .execute(db)
+        .await
+        .map(drop)
 }

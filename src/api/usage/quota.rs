@@ -2,7 +2,7 @@
 //! notice that they are near a quota.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     auth::limits::quota::ExhaustedProjects,
-    base::runtime::{clock::Clock, period::Period},
+    base::{
+        id::ProjectId,
+        runtime::{clock::Clock, period::Period},
+    },
 };
 
 /// Shares of a quota, in percent, at which a project gets a notice.
@@ -23,20 +26,54 @@ const NOTICE_PERCENTS: [u8; 2] = [80, 100];
 pub struct QuotaEnforcer {
     /// Projects whose keys and tokens are refused.
     pub exhausted: Arc<ExhaustedProjects>,
+    /// What is known of the states in the database.
+    known: Mutex<KnownStates>,
     /// Notices that were written, so that the database is not queried for them every second.
     recorded: Mutex<HashSet<Notice>>,
+}
+
+#[derive(Debug, Default)]
+struct KnownStates {
+    /// Month for which the states were read, which includes those of the previous month.
+    period: Option<Period>,
+    version: i64,
+    states: HashMap<(ProjectId, Period), QuotaUsage>,
 }
 
 impl QuotaEnforcer {
     /// Creates the state in which no project is refused.
     pub fn new(clock: Clock) -> Self {
-        Self { exhausted: Arc::new(ExhaustedProjects::new(clock)), recorded: Mutex::default() }
+        Self { exhausted: Arc::new(ExhaustedProjects::new(clock)), known: Mutex::default(), recorded: Mutex::default() }
+    }
+
+    /// Version of the states that are known for `period`. None if all states must be read.
+    pub fn version(&self, period: Period) -> Option<i64> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.period == Some(period)).then_some(known.version)
+    }
+
+    /// Adopts the states for `period` up to `version`: `changed` in addition to those known since the version `after`, or
+    /// exactly these. Returns all.
+    pub fn adopt(&self, period: Period, version: i64, after: Option<i64>, changed: Vec<QuotaUsage>) -> Vec<QuotaUsage> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if after.is_none() {
+            known.states.clear();
+        }
+        (known.period, known.version) = (Some(period), version);
+        known.states.extend(changed.into_iter().map(|usage| ((usage.project_id, usage.period), usage)));
+        known.states.values().copied().collect()
+    }
+
+    /// Makes the next refresh read all states.
+    pub fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).period = None;
     }
 
     /// Refuses exactly the projects that have reached their hard limit of `period`.
     pub fn set(&self, usages: &[QuotaUsage], period: Period) {
         let has_reached = |usage: &&QuotaUsage| {
-            usage.period == period && usage.hard_limit.is_some_and(|limit| usage.requests >= limit)
+            (usage.period == period || usage.period == QuotaUsage::every_month())
+                && usage.hard_limit.is_some_and(|limit| usage.requests >= limit)
         };
         self.exhausted.set(usages.iter().filter(has_reached).map(|usage| usage.project_id).collect());
     }
@@ -70,7 +107,6 @@ fn notices(usage: &QuotaUsage) -> impl Iterator<Item = (Notice, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::ProjectId;
 
     #[test]
     fn notices_are_due_at_80_and_100_percent_of_each_quota() {

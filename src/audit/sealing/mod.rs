@@ -20,21 +20,29 @@ use super::{
     },
     metrics::SealerMetrics,
     model::DEPLOYMENT,
-    repo::{self, StagedPosition},
+    repo,
 };
 use crate::{
     base::{
         error::{Code, Error, Result},
         hex,
         id::AuditId,
-        runtime::{clock::Clock, heartbeat::Heartbeat, lifecycle::Lifecycle},
+        runtime::{
+            clock::{Clock, Timestamp},
+            heartbeat::Heartbeat,
+            lifecycle::Lifecycle,
+        },
     },
-    db::{self, Pool},
+    db::{
+        self, Pool,
+        pulse::{Pulse, Work},
+    },
 };
 
 /// Each statement must see commits that precede it, independent of the database's default isolation level.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-/// Polling interval. A NOTIFY per staged entry would serialize the commits of all writes.
+/// Minimum interval between two attempts. A NOTIFY per staged entry would serialize the commits of all writes, so other
+/// servers learn of staged entries only from the pulse.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Number of entries sealed in one transaction.
 const BATCH_SIZE: usize = 2000;
@@ -68,8 +76,6 @@ pub struct Sealer {
     clock: Clock,
     signer: Arc<Signer>,
     metrics: Arc<SealerMetrics>,
-    /// Position before which everything is sealed. Later scans start here and skip the dead rows before it.
-    sealed_up_to: StagedPosition,
     on_sealed: OnSealed,
 }
 
@@ -82,11 +88,12 @@ impl Sealer {
         metrics: Arc<SealerMetrics>,
         on_sealed: OnSealed,
     ) -> Self {
-        Self { db: pool_of_one(db), clock, signer, metrics, sealed_up_to: StagedPosition::default(), on_sealed }
+        Self { db: pool_of_one(db), clock, signer, metrics, on_sealed }
     }
 
-    /// Seals entries from the time the server is open until it is stopped, then seals the remaining ones.
-    pub async fn run(mut self, lifecycle: Arc<Lifecycle>, heartbeat: Heartbeat) {
+    /// Seals entries from the time the server is open until it is stopped, then seals the remaining ones. `pulse` tells
+    /// when there are any.
+    pub async fn run(mut self, pulse: Arc<Pulse>, lifecycle: Arc<Lifecycle>, heartbeat: Heartbeat) {
         let stop = heartbeat.stop();
         let mut is_healthy = true;
         loop {
@@ -97,7 +104,7 @@ impl Sealer {
             heartbeat.progress();
             // Read before the attempt, so that entries staged before the stop are sealed by the last attempt.
             let is_last = stop.is_cancelled();
-            match self.seal().await {
+            let is_done = match self.seal().await {
                 Ok(outcome) => {
                     if !std::mem::replace(&mut is_healthy, true) {
                         tracing::info!("audit sealing resumed");
@@ -109,6 +116,8 @@ impl Sealer {
                     if is_last {
                         break;
                     }
+                    // Entries of this server may have been staged after the other one had begun.
+                    outcome == SealOutcome::Done
                 }
                 Err(error) => {
                     self.db.handle_error(&error);
@@ -119,9 +128,13 @@ impl Sealer {
                     if is_last {
                         break;
                     }
+                    false
                 }
-            }
+            };
             heartbeat.pause(INTERVAL).await;
+            if is_done {
+                heartbeat.pause_until(work_arrives(&pulse)).await;
+            }
         }
         self.db.close().await;
     }
@@ -140,19 +153,20 @@ impl Sealer {
 
     async fn seal_batch(&mut self) -> Result<SealOutcome> {
         let now = self.clock.now();
-        let due_since = now.minus(CHECKPOINT_AGE);
+        let due_since = checkpoint_due_since(now);
         let mut db = self.db.acquire().await?;
-        let status = repo::sealer_status(&mut db, self.sealed_up_to, MAX_COUNTED, due_since).await?;
+        let sealed_up_to = self.metrics.sealed_up_to();
+        let status = repo::sealer_status(&mut db, sealed_up_to, MAX_COUNTED, due_since).await?;
         self.metrics.set_staged(u64::try_from(status.staged).ok());
         self.metrics.set_last_sealed(status.last_id);
         if status.staged == 0 && !status.is_due {
-            self.sealed_up_to = status.low_water()?;
+            self.metrics.set_sealed_up_to(status.low_water()?);
             return Ok(SealOutcome::Done);
         }
         let mut transaction = db.begin_with(BEGIN).await?;
         let Some(last) = repo::try_lock_sealer(&mut transaction).await? else { return Ok(SealOutcome::LockedByOther) };
         let staged =
-            repo::take_staged(&mut transaction, self.sealed_up_to, BATCH_SIZE.try_into().unwrap_or(i64::MAX)).await?;
+            repo::take_staged(&mut transaction, sealed_up_to, BATCH_SIZE.try_into().unwrap_or(i64::MAX)).await?;
         let projects: BTreeSet<_> = staged.iter().map(|row| row.project_id).collect();
         let projects: Vec<_> = projects.into_iter().collect();
         let max_due = i64::try_from(MAX_DUE_CHAINS).unwrap_or(i64::MAX);
@@ -175,7 +189,7 @@ impl Sealer {
         let last_position = staged.last().filter(|_| is_full).map(repo::StagedRow::staged_position).transpose()?;
         // Never beyond a transaction that may still stage entries.
         let low_water = status.low_water()?;
-        self.sealed_up_to = last_position.map_or(low_water, |last_position| last_position.min(low_water));
+        self.metrics.set_sealed_up_to(last_position.map_or(low_water, |last_position| last_position.min(low_water)));
         if !is_full {
             self.metrics.set_staged(Some(0));
         }
@@ -188,6 +202,19 @@ impl Sealer {
         let has_more = is_full || linker.checkpoints.len() >= MAX_DUE_CHAINS;
         Ok(if has_more { SealOutcome::More } else { SealOutcome::Done })
     }
+}
+
+/// Completes when this server has staged entries, or when there may be entries to seal.
+async fn work_arrives(pulse: &Pulse) {
+    tokio::select! {
+        () = pulse.staged() => {}
+        () = pulse.due(Work::Sealing) => {}
+    }
+}
+
+/// Time of the first entry after the last checkpoint of a chain from which on a checkpoint is due at `now`.
+pub(crate) fn checkpoint_due_since(now: Timestamp) -> Timestamp {
+    now.minus(CHECKPOINT_AGE)
 }
 
 /// Lazy pool with one connection to the database of `db`. Reconnects when the connection is lost.

@@ -5,26 +5,31 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Acquire, PgConnection, postgres::PgListener};
+use sqlx::{Acquire, postgres::PgListener};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
     janitor::Janitor,
-    lease::{Follower, LeaseStep},
-    node::{self, Node},
+    lease::{Follower, LeaseStep, LogPage},
+    node::{self, Node, NodeStamps, Renewal},
 };
 use crate::{
-    base::runtime::{clock::since_boot, heartbeat::Heartbeat},
-    db,
+    auth::revocation::cache::Credentials,
+    base::{
+        identity::subject::Subject,
+        runtime::{clock::since_boot, heartbeat::Heartbeat},
+    },
+    db::{self, pulse},
 };
 
 /// Timeout of one step. Less than what remains of a lease after one failed renewal.
 const STEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed step.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Interval between checks for dead nodes.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time after a check for dead nodes from which on the next one does not wait for a renewal. Longer than the interval of
+/// renewals.
+const CHECK_INTERVAL: Duration = Duration::from_millis(1500);
 
 /// Keeps the lease until the worker is stopped, then ends the lease and unregisters the node. Must be stopped after the
 /// last request.
@@ -91,44 +96,63 @@ impl<'a> Keeper<'a> {
                 // A new epoch: everything known before it is void.
                 self.node.notify_invalidation();
             }
+            LeaseStep::Renew { applied, server } => {
+                let Renewal { page, found, nodes } = node::renew(db, id, applied, &server).await?;
+                let credentials = self.node.credentials.as_ref();
+                self.follower.on_renewed(lease, &page, found, since_boot(), invalidate_in(credentials));
+                self.on_log_read(&page);
+                self.node.stamps.send_replace(Some(nodes));
+                if found {
+                    self.on_heartbeat();
+                }
+            }
             LeaseStep::ReadLog { after } => {
                 let page = node::read_log(db, after).await?;
-                let credentials = self.node.credentials.as_ref();
-                self.follower.on_log_read(lease, &page, |subject, seq| {
-                    if let Some(credentials) = credentials {
-                        credentials.invalidate(subject, seq);
-                    }
-                });
-                // Before the acknowledgment: event streams that depend on this send nothing more from here on.
-                if !page.invalidations.is_empty() {
-                    self.node.notify_invalidation();
-                }
+                self.follower.on_log_read(lease, &page, invalidate_in(self.node.credentials.as_ref()));
+                self.on_log_read(&page);
             }
             LeaseStep::Acknowledge { up_to, server } => {
                 let found = node::acknowledge(db, id, up_to, &server).await?;
                 self.follower.on_acknowledged(lease, found, since_boot());
-                self.node.notify_renewal();
+                self.on_heartbeat();
             }
             LeaseStep::Wait { .. } => {}
         }
         Ok(())
     }
 
-    /// Waits for the time or for a notification, whichever comes first.
+    fn on_log_read(&self, page: &LogPage) {
+        // Before the acknowledgment: event streams that depend on this send nothing more from here on.
+        if !page.invalidations.is_empty() {
+            self.node.notify_invalidation();
+        }
+    }
+
+    fn on_heartbeat(&self) {
+        self.node.db.writes().record_commit();
+        self.node.notify_renewal();
+    }
+
+    /// Waits for the time or for a notification, whichever comes first. A notification about work is for the pulse.
     async fn wait(&mut self, until: Duration) {
         let Some(listener) = &mut self.listener else { return self.follower.wake() };
-        match timeout(until.saturating_sub(since_boot()), listener.try_recv()).await {
-            Err(_) => {}
-            Ok(Ok(Some(_))) => {
-                // One read of the log covers all notifications so far.
-                while listener.next_buffered().is_some() {}
-                self.follower.wake();
+        let received = timeout(until.saturating_sub(since_boot()), listener.try_recv()).await;
+        // The connection may have been lost before a notification arrived.
+        let mut is_invalidation = matches!(received, Ok(Ok(None) | Err(_)));
+        if is_invalidation {
+            self.listener = None;
+        } else if let Ok(Ok(Some(first))) = received {
+            // One read covers all notifications so far.
+            let others = std::iter::from_fn(|| listener.next_buffered());
+            for notification in std::iter::once(first).chain(others) {
+                match notification.channel() {
+                    pulse::CHANNEL => self.node.db.pulse().request(),
+                    _ => is_invalidation = true,
+                }
             }
-            // The connection may have been lost before a notification arrived.
-            Ok(Ok(None) | Err(_)) => {
-                self.listener = None;
-                self.follower.wake();
-            }
+        }
+        if is_invalidation {
+            self.follower.wake();
         }
     }
 
@@ -153,6 +177,15 @@ impl<'a> Keeper<'a> {
     }
 }
 
+/// Invalidates the cache entries of a subject, if there is a cache.
+fn invalidate_in(credentials: Option<&Credentials>) -> impl FnMut(Subject, i64) {
+    move |subject, seq| {
+        if let Some(credentials) = credentials {
+            credentials.invalidate(subject, seq);
+        }
+    }
+}
+
 /// Opens a dedicated connection, because connections of the pool come and go.
 async fn listen(node: &Node) -> sqlx::Result<PgListener> {
     let options = node.db.connect_options().as_ref().clone();
@@ -161,30 +194,37 @@ async fn listen(node: &Node) -> sqlx::Result<PgListener> {
     listener.ignore_pool_close_event(true);
     // A lost connection must be noticed, because notifications are missed meanwhile.
     listener.eager_reconnect(false);
-    listener.listen(node::CHANNEL).await?;
+    listener.listen_all([node::CHANNEL, pulse::CHANNEL]).await?;
     Ok(listener)
 }
 
 /// Removes dead nodes until the worker is stopped. Every node does this, with or without a cache.
 pub async fn run_janitor(node: Arc<Node>, heartbeat: Heartbeat) {
     let mut janitor = Janitor::new(node.timing);
-    while heartbeat.pause(CHECK_INTERVAL).await {
-        let cleaned = async {
-            let mut db = node.db.acquire_for_write().await?;
-            remove_dead_nodes(&mut janitor, &mut db).await
-        };
+    let mut renewals = node.stamps.subscribe();
+    loop {
+        let mut is_read = false;
+        let renewed = async { is_read = timeout(CHECK_INTERVAL, renewals.changed()).await.is_ok() };
+        if !heartbeat.pause_until(renewed).await {
+            return;
+        }
+        let read = if is_read { renewals.borrow_and_update().clone() } else { None };
         // The next round repeats the check.
-        if let Ok(Err(error)) = timeout(STEP_TIMEOUT, cleaned).await {
+        if let Ok(Err(error)) = timeout(STEP_TIMEOUT, remove_dead_nodes(&node, &mut janitor, read)).await {
             node.db.handle_sql_error(&error);
             tracing::debug!(%error, "check for dead nodes failed");
         }
     }
 }
 
-async fn remove_dead_nodes(janitor: &mut Janitor<Uuid>, db: &mut PgConnection) -> sqlx::Result<()> {
-    let rows = node::stamps(db).await?;
-    for (id, stamp) in janitor.find_dead(since_boot(), &rows) {
-        if node::remove_if_dead(db, id, stamp).await? {
+/// Reads the stamps if no renewal has read them: a node that acknowledges many invalidations renews its lease with that.
+async fn remove_dead_nodes(node: &Node, janitor: &mut Janitor<Uuid>, read: Option<NodeStamps>) -> sqlx::Result<()> {
+    let NodeStamps { server, stamps } = match read {
+        Some(read) => read,
+        None => node::stamps(&mut *node.db.acquire().await?).await?,
+    };
+    for (id, stamp) in janitor.find_dead(since_boot(), &stamps) {
+        if node::remove_if_dead(&mut *node.db.acquire_for_write().await?, id, stamp, &server).await? {
             tracing::warn!(node_id = %id, "node removed: it sent no heartbeat; if it still runs, it registers again");
         }
     }

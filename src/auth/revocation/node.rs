@@ -49,6 +49,8 @@ pub struct Node {
     invalidations: watch::Sender<u64>,
     /// Notified when the lease is renewed.
     renewals: Notify,
+    /// Stamps of all nodes, as the latest renewal has read them.
+    pub(crate) stamps: watch::Sender<Option<NodeStamps>>,
 }
 
 /// Number of connections to another server than the invalidation's that are tried for acknowledgments.
@@ -68,6 +70,7 @@ impl Node {
             metrics: AuthMetrics::default(),
             invalidations: watch::Sender::default(),
             renewals: Notify::new(),
+            stamps: watch::Sender::default(),
         })
     }
 
@@ -190,6 +193,63 @@ pub async fn clock(db: &mut PgConnection) -> sqlx::Result<Stamp> {
     sqlx::query_as("SELECT seq AS auth_seq, auth_server() AS auth_server FROM auth_clock").fetch_one(db).await
 }
 
+/// Stamps of all nodes, as read on one server.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeStamps {
+    /// The server.
+    pub server: ServerId,
+    /// Each node and its stamp.
+    pub stamps: Vec<(Uuid, i64)>,
+}
+
+/// Result of [`renew`].
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    /// The log after the applied number.
+    pub page: LogPage,
+    /// Whether this is the server of the epoch, and the node is still registered.
+    pub found: bool,
+    /// Stamps of all nodes, before this renewal.
+    pub nodes: NodeStamps,
+}
+
+#[derive(sqlx::FromRow)]
+struct RenewalRow {
+    server: String,
+    clock: i64,
+    seq: Option<i64>,
+    subject: Option<String>,
+    found: bool,
+    nodes: Vec<Uuid>,
+    stamps: Vec<i64>,
+}
+
+/// Records that a node has applied the log up to a number, if this is `server`, and reads the log after that number.
+pub(crate) async fn renew(db: &mut PgConnection, node: Uuid, applied: i64, server: &ServerId) -> sqlx::Result<Renewal> {
+    // One statement, so that everything comes from the same snapshot. It returns when it is committed.
+    let mut rows: Vec<RenewalRow> = sqlx::query_as(
+        "WITH heartbeat AS (
+             UPDATE auth_nodes SET stamp = nextval('auth_stamps'), acked_seq = $2
+             WHERE node_id = $1 AND auth_server() = $3 RETURNING node_id
+         )
+         SELECT auth_server() AS server, c.seq AS clock, l.seq, l.subject, EXISTS (SELECT FROM heartbeat) AS found,
+                ARRAY(SELECT node_id FROM auth_nodes ORDER BY node_id) AS nodes,
+                ARRAY(SELECT stamp FROM auth_nodes ORDER BY node_id) AS stamps
+         FROM auth_clock c LEFT JOIN auth_log l ON l.seq > $2
+         ORDER BY l.seq",
+    )
+    .bind(node)
+    .bind(applied)
+    .bind(server.as_str())
+    .fetch_all(db)
+    .await?;
+    let first = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+    let (found, clock, server) = (first.found, first.clock, ServerId::from(first.server.clone()));
+    let stamps = std::mem::take(&mut first.nodes).into_iter().zip(std::mem::take(&mut first.stamps)).collect();
+    let page = log_page(server.clone(), clock, rows.into_iter().map(|row| (row.seq, row.subject)));
+    Ok(Renewal { page, found, nodes: NodeStamps { server, stamps } })
+}
+
 /// Reads the log after a number.
 pub(crate) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<LogPage> {
     // One statement, so that the clock and the log come from the same snapshot.
@@ -202,10 +262,13 @@ pub(crate) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<
     .await?;
     let (server, clock) =
         rows.first().map(|(server, clock, ..)| (server.clone().into(), *clock)).ok_or(sqlx::Error::RowNotFound)?;
+    Ok(log_page(server, clock, rows.into_iter().map(|(_, _, seq, subject)| (seq, subject))))
+}
+
+fn log_page(server: ServerId, clock: i64, entries: impl Iterator<Item = (Option<i64>, Option<String>)>) -> LogPage {
     // An entry that a newer version wrote and this one cannot parse leaves a gap, which invalidates the whole cache.
-    let invalidations =
-        rows.into_iter().filter_map(|(_, _, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
-    Ok(LogPage { server, clock, invalidations })
+    let invalidations = entries.filter_map(|(seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
+    LogPage { server, clock, invalidations }
 }
 
 /// Records that a node has applied the log up to a number, if this is `server`. Returns whether it is, and whether the
@@ -228,15 +291,25 @@ pub(crate) async fn acknowledge(
 }
 
 /// All nodes and their stamps.
-pub(crate) async fn stamps(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, i64)>> {
-    sqlx::query_as("SELECT node_id, stamp FROM auth_nodes").fetch_all(db).await
+pub(crate) async fn stamps(db: &mut PgConnection) -> sqlx::Result<NodeStamps> {
+    let rows: Vec<(String, Uuid, i64)> =
+        sqlx::query_as("SELECT auth_server(), node_id, stamp FROM auth_nodes").fetch_all(db).await?;
+    let server = rows.first().map(|(server, ..)| server.clone()).unwrap_or_default().into();
+    Ok(NodeStamps { server, stamps: rows.into_iter().map(|(_, node, stamp)| (node, stamp)).collect() })
 }
 
-/// Removes a node, unless it has sent a heartbeat since `stamp` was read. Returns whether the node was removed.
-pub(crate) async fn remove_if_dead(db: &mut PgConnection, node: Uuid, stamp: i64) -> sqlx::Result<bool> {
-    sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1 AND stamp = $2")
+/// Removes a node, unless it has sent a heartbeat since `stamp` was read. Does nothing on another server than the one
+/// where it was read, because two servers can have equal stamps. Returns whether the node was removed.
+pub(crate) async fn remove_if_dead(
+    db: &mut PgConnection,
+    node: Uuid,
+    stamp: i64,
+    server: &ServerId,
+) -> sqlx::Result<bool> {
+    sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1 AND stamp = $2 AND auth_server() = $3")
         .bind(node)
         .bind(stamp)
+        .bind(server.as_str())
         .execute(db)
         .await
         .map(|done| done.rows_affected() == 1)

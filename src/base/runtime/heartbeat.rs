@@ -70,6 +70,11 @@ impl Heartbeat {
         is_running
     }
 
+    /// Waits for `event`, for an unlimited time. Returns false, without delay, if the worker must stop.
+    pub async fn pause_until(&self, event: impl Future<Output = ()>) -> bool {
+        self.wait_for(self.0.stop.run_until_cancelled(event)).await.is_some()
+    }
+
     /// Waits for `event`, for an unlimited time.
     pub async fn wait_for<T>(&self, event: impl Future<Output = T>) -> T {
         self.progress();

@@ -1,14 +1,11 @@
 //! The loop of a queue's worker.
 
-use std::{
-    fmt::Display,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
     task::{Id, JoinError, JoinSet},
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -44,11 +41,9 @@ pub trait JobQueue: Send {
     /// Processes the end of a task.
     fn on_finished(&mut self, result: std::result::Result<(Id, Self::Finished), JoinError>);
 
-    /// Waits until a job may be due that this server has made due.
-    fn woken(&mut self) -> impl Future<Output = ()> + Send;
-
-    /// Time of the next poll, which finds jobs that other servers have made due.
-    fn next_poll(&self) -> Instant;
+    /// Waits until a job may be due. Notices at once what this server makes due, and after a pause what other servers
+    /// make due.
+    fn wait(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// Runs jobs until the server stops, then lets those in progress finish, unless `abort` is canceled.
@@ -59,14 +54,7 @@ pub async fn run<Q: JobQueue>(mut queue: Q, heartbeat: Heartbeat, abort: Cancell
     while !stop.is_cancelled() {
         heartbeat.progress();
         let more = queue.is_ready() && claim_or_log(&mut queue, &mut tasks, &mut is_healthy).await;
-        let until = queue.next_poll();
-        // If more jobs are due than there was capacity for, each one that ends frees capacity.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = queue.woken() => {}
-            () = sleep_until(until.into()) => {}
-            Some(finished) = tasks.join_next_with_id(), if more => queue.on_finished(finished),
-        }
+        heartbeat.pause_until(wait(&mut queue, &mut tasks, more)).await;
         while let Some(finished) = tasks.try_join_next_with_id() {
             queue.on_finished(finished);
         }
@@ -74,6 +62,19 @@ pub async fn run<Q: JobQueue>(mut queue: Q, heartbeat: Heartbeat, abort: Cancell
     let drained = async { while tasks.join_next().await.is_some() {} };
     if !matches!(timeout(DRAIN_TIMEOUT, abort.run_until_cancelled(drained)).await, Ok(Some(()))) {
         tracing::info!(queue = Q::NAME, "jobs interrupted by shutdown; another server or the next start resumes them");
+    }
+}
+
+/// Waits until jobs may be claimed. If `more` are due than there was capacity for, each one that ends frees capacity.
+async fn wait<Q: JobQueue>(queue: &mut Q, tasks: &mut JoinSet<Q::Finished>, more: bool) {
+    loop {
+        tokio::select! {
+            () = queue.wait() => return,
+            Some(finished) = tasks.join_next_with_id() => queue.on_finished(finished),
+        }
+        if more {
+            return;
+        }
     }
 }
 

@@ -25,7 +25,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::sqlstate::{self, ErrorClass};
+use super::{
+    pulse::Pulse,
+    sqlstate::{self, ErrorClass},
+};
 use crate::{
     base::error::Error,
     metrics::{
@@ -64,8 +67,10 @@ pub struct Pool {
     pool: PgPool,
     metrics: Arc<PoolMetrics>,
     write_permits: Arc<Semaphore>,
+    max_writes: usize,
     replacement: Arc<ConnectionReplacement>,
     writes: Arc<WriteHealth>,
+    pulse: Arc<Pulse>,
     probe: Arc<ConnectProbe>,
 }
 
@@ -144,13 +149,15 @@ impl Pool {
         };
         let (share, of) = WRITE_SHARE;
         let max = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
-        let write_permits = Arc::new(Semaphore::new((max.min(Semaphore::MAX_PERMITS / share) * share / of).max(1)));
+        let max_writes = (max.min(Semaphore::MAX_PERMITS / share) * share / of).max(1);
         Self {
             pool,
             metrics: Arc::new(metrics),
-            write_permits,
+            write_permits: Arc::new(Semaphore::new(max_writes)),
+            max_writes,
             replacement,
             writes: Arc::default(),
+            pulse: Arc::default(),
             probe: Arc::default(),
         }
     }
@@ -259,6 +266,16 @@ impl Pool {
     /// State of writes.
     pub fn writes(&self) -> &WriteHealth {
         &self.writes
+    }
+
+    /// When the work in the database is due.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Whether a write is in progress.
+    fn is_writing(&self) -> bool {
+        self.write_permits.available_permits() < self.max_writes
     }
 
     /// Address of the database, for people.

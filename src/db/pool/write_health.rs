@@ -30,7 +30,7 @@ const REPORTED_WAIT: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Time limit for a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for which a failure is reported without another one. Each server writes at least once a second.
+/// Time for which a failure is reported without another one. Each server renews its lease once a second.
 const FAILURE_TTL: Duration = Duration::from_secs(15);
 
 /// Outcome of the latest writes.
@@ -38,6 +38,7 @@ const FAILURE_TTL: Duration = Duration::from_secs(15);
 pub struct WriteHealth {
     is_failing: AtomicBool,
     last: Mutex<Option<(WriteFailure, Instant)>>,
+    last_commit: Mutex<Option<Instant>>,
 }
 
 impl WriteHealth {
@@ -52,10 +53,22 @@ impl WriteHealth {
 
     /// Records a committed write.
     pub fn record_success(&self) {
+        self.record_commit();
         if self.is_failing.swap(false, Ordering::AcqRel) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!("database writes recovered");
         }
+    }
+
+    /// Records that a write was committed on a connection that is not the pool's, so that others may fail.
+    pub fn record_commit(&self) {
+        *self.last_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a write was committed within `time`, and none has failed since.
+    fn has_committed_within(&self, time: Duration) -> bool {
+        let last = *self.last_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_failing.load(Ordering::Acquire) && last.is_some_and(|at| at.elapsed() < time)
     }
 
     /// Reason why recent writes failed, if they did.
@@ -117,6 +130,10 @@ async fn terminate_waiting(db: &mut PgConnection) -> sqlx::Result<DatabaseState>
 pub async fn watch(pool: Pool, heartbeat: Heartbeat) {
     let mut own: Option<PgConnection> = None;
     while heartbeat.pause(CHECK_INTERVAL).await {
+        // Then no write waits, and the database accepts writes.
+        if !pool.is_writing() && pool.writes().has_committed_within(CHECK_INTERVAL) {
+            continue;
+        }
         let checked = async {
             let mut db = match own.take() {
                 Some(db) => db,

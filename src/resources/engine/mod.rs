@@ -10,12 +10,15 @@ pub mod timing;
 
 use std::{sync::Arc, time::Instant};
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::{sleep, sleep_until},
+};
 
 use super::store::queue;
 use crate::{
     base::{error::Result, runtime::clock::since_boot},
-    db::{Pool, jobs::JobQueue},
+    db::{Pool, jobs::JobQueue, pulse::Work},
     resources::ResourceContext,
 };
 use lifecycle::OperationType;
@@ -23,7 +26,7 @@ use lifecycle::OperationType;
 /// The queue of operations.
 pub struct OperationQueue {
     context: Arc<ResourceContext>,
-    /// When the first operation that this server released is due. Polling finds those that others released.
+    /// When the first operation that this server released is due.
     next_due: Option<Instant>,
 }
 
@@ -47,13 +50,23 @@ impl JobQueue for OperationQueue {
         self.context.lifecycle.has_started()
     }
 
-    fn next_poll(&self) -> Instant {
-        let poll = Instant::now() + self.context.cloud.timing.poll_interval;
-        self.next_due.map_or(poll, |next_due| next_due.min(poll))
-    }
-
-    async fn woken(&mut self) {
-        self.context.cloud.wake.notified().await;
+    async fn wait(&mut self) {
+        let ResourceContext { store, cloud, .. } = &*self.context;
+        let released = async {
+            match self.next_due {
+                Some(next_due) => sleep_until(next_due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let others = async {
+            sleep(cloud.timing.poll_interval).await;
+            store.db.pulse().due(Work::Operations).await;
+        };
+        tokio::select! {
+            () = cloud.wake.notified() => {}
+            () = released => {}
+            () = others => {}
+        }
     }
 
     fn on_finished(&mut self, result: std::result::Result<(Id, Option<Instant>), JoinError>) {

@@ -7,7 +7,7 @@ use crate::db::jobs::Backoff;
 /// Timing and limits of the engine. Only tests use other values than the default.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineTiming {
-    /// Interval of polling for due operations.
+    /// Interval of polling while operations are due.
     pub poll_interval: Duration,
     /// Lease of a worker on an operation, renewed while the worker runs. A worker that dies delays an operation by at
     /// most this time.
@@ -34,7 +34,7 @@ pub struct EngineTiming {
     pub operation_timeout: Duration,
     /// Interval between two sweeps of a provider.
     pub sweep_interval: Duration,
-    /// Interval of checks for expired resources.
+    /// Minimum interval between deletions of expired resources.
     pub expiry_interval: Duration,
     /// Retention time of deleted resources and ended operations.
     pub retention: Duration,

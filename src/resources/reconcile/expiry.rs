@@ -11,6 +11,7 @@ use crate::{
         id::ResourceId,
         runtime::{heartbeat::Heartbeat, request::RequestContext},
     },
+    db::pulse::Work,
     resources::{
         ResourceContext,
         api::{
@@ -37,7 +38,9 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Runs until the server stops.
 pub async fn run(context: Arc<ResourceContext>, heartbeat: Heartbeat) {
     let mut is_healthy = true;
-    while heartbeat.pause(context.cloud.timing.expiry_interval).await {
+    while heartbeat.pause(context.cloud.timing.expiry_interval).await
+        && heartbeat.pause_until(context.db.pulse().due(Work::Expiry)).await
+    {
         if !context.lifecycle.has_started() {
             continue;
         }

@@ -36,7 +36,7 @@ use crate::{
         id::ResourceId,
         runtime::{clock::Timestamp, heartbeat::Heartbeat, request::RequestContext},
     },
-    db::{self, jobs::hold_lease},
+    db::{self, jobs::hold_lease, pulse::Work},
     resources::ResourceContext,
     tx::Change,
 };
@@ -56,7 +56,9 @@ pub async fn run(context: Arc<ResourceContext>, heartbeat: Heartbeat) {
     let pause = context.cloud.timing.poll_interval.max(context.cloud.timing.sweep_interval / CHECKS_PER_INTERVAL);
     let mut is_registered = false;
     while heartbeat.pause(pause).await {
-        if !context.lifecycle.has_started() {
+        if !context.lifecycle.has_started()
+            || is_registered && !heartbeat.pause_until(context.db.pulse().due(Work::Sweeps)).await
+        {
             continue;
         }
         let swept = heartbeat.stop().run_until_cancelled(sweep_one(&context, &heartbeat, &mut is_registered)).await;

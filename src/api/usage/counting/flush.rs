@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::usage::{
-        ledger::{self, MonthTotal, UsageRow},
+        ledger::{self, MonthTotal, QuotaUsage, UsageRow},
         quota::QuotaEnforcer,
     },
     base::{
@@ -29,7 +29,7 @@ use crate::{
             period::Period,
         },
     },
-    db::{ConnectionSource, Pool},
+    db::{ConnectionSource, Pool, pulse::Work},
 };
 
 /// Interval between flushes, and the maximum age of reported usage.
@@ -43,13 +43,21 @@ const BATCH_SIZE: usize = 10_000;
 pub async fn run(meter: Arc<Meter>, quota: Arc<QuotaEnforcer>, db: Pool, clock: Clock, heartbeat: Heartbeat) {
     while heartbeat.pause(INTERVAL).await {
         meter.rotate_if_due(clock.now().date());
-        match flush_or_log(&meter, &db, &clock).await {
-            Some(error) => drop(db.handle_error(&error)),
-            // A journal with a file is written to the database on every flush.
-            None if meter.current().file().is_some() => db.writes().record_success(),
-            None => {}
+        // Otherwise, an empty flush reports that everything is flushed.
+        let is_unchanged = db.pulse().is_recent() && note_unchanged(&meter, &clock).await;
+        if !is_unchanged {
+            match flush_or_log(&meter, &db, &clock).await {
+                Some(error) => drop(db.handle_error(&error)),
+                // A journal with a file is written to the database on every flush.
+                None if meter.current().file().is_some() => db.writes().record_success(),
+                None => {}
+            }
         }
         heartbeat.progress();
+        let period = Period::of(clock.now().date());
+        if is_unchanged && !db.pulse().is_planned(Work::Quotas) && quota.version(period).is_some() {
+            continue;
+        }
         if let Err(error) = with_timeout(refresh(&quota, &db, &clock)).await {
             db.handle_error(&error);
             tracing::warn!(%error, "quota refresh failed; the last known hard limits apply");
@@ -90,7 +98,9 @@ pub async fn close(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) {
 
 /// Flushes a journal in which nothing is counted, and closes it.
 pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> Result<()> {
-    flush_journal(db, journal, &mut SentCounters::default(), clock).await?;
+    let mut touched = BTreeSet::new();
+    flush_journal(db, journal, &mut SentCounters::default(), &mut touched, clock).await?;
+    evaluate_quotas(db, &mut touched).await?;
     ledger::close(db, journal.id, clock.now()).await?;
     Ok(())
 }
@@ -116,13 +126,22 @@ async fn with_timeout<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(FLUSH_TIMEOUT, work).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
 }
 
-/// Updates the hard limits in `quota`, and writes notices for projects that are near a quota.
+/// Updates the hard limits in `quota` if their states have changed, and writes notices for projects that are near a
+/// quota.
 pub async fn refresh(quota: &QuotaEnforcer, db: &impl ConnectionSource, clock: &Clock) -> Result<()> {
     let mut db = db.connection().await?;
     let now = clock.now();
     let period = Period::of(now.date());
+    let version = ledger::quota_version(&mut db).await?;
+    // After a failover, the version may be from before.
+    let known = quota.version(period).filter(|known| *known <= version);
     // Late requests may reach a quota of the previous month, until that month is final.
-    let usages = ledger::near_quota(&mut db, &[period.previous(), period]).await?;
+    let months = [period.previous(), period, QuotaUsage::every_month()];
+    let changed = match known {
+        Some(known) if known == version => Vec::new(),
+        known => ledger::quota_states(&mut db, &months, known.unwrap_or(-1), version).await?,
+    };
+    let usages = quota.adopt(period, version, known, changed);
     quota.set(&usages, period);
     let notices: Vec<_> = quota
         .unrecorded(&usages)
@@ -130,17 +149,40 @@ pub async fn refresh(quota: &QuotaEnforcer, db: &impl ConnectionSource, clock: &
         .map(|(notice, requests)| (notice, notice.to_entry(requests, now)))
         .collect();
     if !notices.is_empty() {
-        ledger::record_notices(&mut db, &notices).await?;
+        // If this fails, the states are read again.
+        let recorded = ledger::record_notices(&mut db, &notices).await;
+        recorded.inspect_err(|_| quota.forget())?;
         quota.set_recorded(&usages);
     }
     Ok(())
+}
+
+/// Whether there is nothing to flush. If so, the pulse writes up to when the journals are flushed.
+async fn note_unchanged(meter: &Meter, clock: &Clock) -> bool {
+    let flushed = meter.flushing.lock().await;
+    let as_of = clock.now();
+    let journal = meter.current();
+    let (changes, is_open) = match flushed.journals.get(&journal.id) {
+        Some(sent) => (journal.changed_since(&sent.readings), sent.is_open),
+        None => (journal.changed_since(&[]), false),
+    };
+    // An older journal must be closed. A journal in a file must be known to the database.
+    let is_unchanged = flushed.routes
+        && meter.older_journals().is_empty()
+        && changes.is_empty()
+        && (is_open || journal.file().is_none());
+    if is_unchanged {
+        meter.metrics.record_flush(Some(0), Duration::ZERO, as_of);
+        meter.set_unchanged(is_open.then_some((journal.id, as_of)));
+    }
+    is_unchanged
 }
 
 /// Flushes all journals. Returns the number of rows.
 pub async fn flush(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) -> Result<usize> {
     let mut flushed = meter.flushing.lock().await;
     let mut db = db.connection().await?;
-    let FlushState { journals, routes } = &mut *flushed;
+    let FlushState { journals, routes, unevaluated } = &mut *flushed;
     let mut rows = 0;
     if !*routes {
         let names: Vec<_> = meter.routes().iter().map(|(route, name)| (route.number, name.as_str())).collect();
@@ -150,7 +192,7 @@ pub async fn flush(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) -> 
     for journal in meter.older_journals() {
         // Checked before the journal is read: once unreferenced, nothing can begin to count in it.
         let is_unused = Arc::strong_count(&journal) == 2;
-        rows += flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?;
+        rows += flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), unevaluated, clock).await?;
         if is_unused {
             ledger::close(&mut db, journal.id, clock.now()).await?;
             // A file that remains is adopted by a later start, which finds that everything is flushed.
@@ -162,13 +204,26 @@ pub async fn flush(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) -> 
         }
     }
     let journal = meter.current();
-    Ok(rows + flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?)
+    rows += flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), unevaluated, clock).await?;
+    evaluate_quotas(&mut db, unevaluated).await?;
+    Ok(rows)
 }
 
+/// Evaluates the quotas of these projects and months, whose usage was written.
+async fn evaluate_quotas(db: &mut PgConnection, months: &mut BTreeSet<(ProjectId, Period)>) -> Result<()> {
+    if !months.is_empty() {
+        ledger::evaluate_quotas(db, &months.iter().copied().collect::<Vec<_>>()).await?;
+        months.clear();
+    }
+    Ok(())
+}
+
+/// Flushes one journal. Adds the projects and months whose usage it has written to `touched`.
 async fn flush_journal(
     db: &mut PgConnection,
     journal: &Journal,
     sent: &mut SentCounters,
+    touched: &mut BTreeSet<(ProjectId, Period)>,
     clock: &Clock,
 ) -> Result<usize> {
     let as_of = clock.now();
@@ -178,6 +233,8 @@ async fn flush_journal(
         return Ok(0);
     }
     let Delta { rows, added, last_uses } = Delta::from_changes(&changes);
+    // Before the write, whose outcome may remain unknown.
+    touched.extend(added.keys().copied());
     let final_rows = loop {
         let is_final = |row: &UsageRow| sent.final_months.contains(&(row.project, Period::of(row.day)));
         let (final_rows, rows): (Vec<_>, Vec<_>) = rows.iter().copied().partition(is_final);
@@ -213,6 +270,7 @@ async fn flush_journal(
             *reading = now;
         }
     }
+    sent.is_open = true;
     for (month, more) in added {
         *sent.totals.entry(month).or_default() += more;
     }

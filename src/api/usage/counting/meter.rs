@@ -2,7 +2,7 @@
 //! up.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
@@ -63,6 +63,8 @@ pub struct Meter {
     storage_error: Mutex<Option<String>>,
     /// Metrics.
     pub(crate) metrics: FlushMetrics,
+    /// The journal without counts that are not flushed, and the time up to which that is so.
+    unchanged: Mutex<Option<(Uuid, Timestamp)>>,
     /// Lock for flushing. A caller that has acquired it finds everything flushed that was counted before.
     pub(crate) flushing: tokio::sync::Mutex<FlushState>,
 }
@@ -74,6 +76,8 @@ pub(crate) struct FlushState {
     pub journals: HashMap<Uuid, SentCounters>,
     /// Whether the names of the routes are written.
     pub routes: bool,
+    /// Projects and months whose usage was written, and whose quotas must be evaluated.
+    pub unevaluated: BTreeSet<(ProjectId, Period)>,
 }
 
 /// What the database has of one journal.
@@ -85,6 +89,8 @@ pub(crate) struct SentCounters {
     pub totals: HashMap<(ProjectId, Period), i64>,
     /// Months that turned out to be final.
     pub final_months: HashSet<(ProjectId, Period)>,
+    /// Whether the journal is listed as open.
+    pub is_open: bool,
 }
 
 impl Meter {
@@ -98,6 +104,7 @@ impl Meter {
             routes: OnceLock::new(),
             storage_error: Mutex::default(),
             metrics: FlushMetrics::default(),
+            unchanged: Mutex::default(),
             flushing: tokio::sync::Mutex::default(),
         })
     }
@@ -217,6 +224,15 @@ impl Meter {
     /// Reason why no journal can be created, if that is so.
     pub fn storage_error(&self) -> Option<String> {
         self.storage_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The open journal without counts that are not flushed, if there is one, and the time up to which that is so.
+    pub fn unchanged_journal(&self) -> Option<(Uuid, Timestamp)> {
+        *self.unchanged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_unchanged(&self, journal: Option<(Uuid, Timestamp)>) {
+        *self.unchanged.lock().unwrap_or_else(PoisonError::into_inner) = journal;
     }
 
     /// Current journal.

@@ -8,7 +8,7 @@ use crate::{base::id::WebhookId, db::jobs::Backoff};
 /// Timing and limits of deliveries.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryPolicy {
-    /// Polling interval for due deliveries. A server that seals an entry polls immediately.
+    /// Interval of polling while deliveries are due. A server that seals an entry polls immediately.
     pub poll: Duration,
     /// Deadline for one exchange: lookup, connection, TLS and response.
     pub request_timeout: Duration,
@@ -101,6 +101,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// Webhooks of which no more deliveries can be claimed now.
+    pub fn busy(&self) -> Vec<WebhookId> {
+        self.in_flight.keys().copied().filter(|webhook| self.available(*webhook, false).1 == 0).collect()
+    }
+
     /// Lane of a webhook's deliveries, and how many more can be claimed now. All servers know whether a webhook is
     /// `failing`. Each server observes on its own whether a receiver is slow.
     pub fn available(&self, webhook: WebhookId, failing: bool) -> (Lane, usize) {

@@ -15,33 +15,34 @@ use crate::{
     metrics::queue_depth::Depth,
 };
 
-/// Webhook with due deliveries.
+/// Number of deliveries up to which [`depth`] counts.
+const MAX_COUNTED: i64 = 10_000;
+
+/// Webhook that may have due deliveries.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub struct DueWebhook {
     /// ID of the webhook.
     pub webhook_id: WebhookId,
+    /// Whether its deliveries are sent. False if it was deleted.
+    pub enabled: bool,
     /// Whether its last attempt failed.
     pub failing: bool,
 }
 
-/// Finds up to `limit` webhooks with due deliveries, those that have waited longest first. Costs one index lookup per
-/// webhook with pending deliveries, regardless of their number.
-pub async fn due_webhooks(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<DueWebhook>> {
+/// Finds webhooks that may have due deliveries, those that have waited longest first, without those in `busy`. Reads up
+/// to `limit` timers, regardless of the numbers of webhooks and deliveries.
+pub async fn due_webhooks(db: &mut PgConnection, busy: &[WebhookId], limit: i64) -> sqlx::Result<Vec<DueWebhook>> {
     sqlx::query_as(
-        "WITH RECURSIVE waiting (webhook_id) AS (
-             (SELECT webhook_id FROM webhook_deliveries WHERE next_attempt_at IS NOT NULL ORDER BY webhook_id LIMIT 1)
-             UNION ALL
-             SELECT (SELECT d.webhook_id FROM webhook_deliveries d
-                     WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id > waiting.webhook_id
-                     ORDER BY d.webhook_id LIMIT 1)
-             FROM waiting WHERE waiting.webhook_id IS NOT NULL)
-         SELECT w.id AS webhook_id, w.failing_since IS NOT NULL AS failing
-         FROM waiting JOIN webhooks w ON w.id = waiting.webhook_id AND w.enabled
-         CROSS JOIN LATERAL (SELECT d.next_attempt_at FROM webhook_deliveries d
-                             WHERE d.webhook_id = w.id AND d.next_attempt_at <= now()
-                             ORDER BY d.next_attempt_at LIMIT 1) due
-         ORDER BY due.next_attempt_at LIMIT $1",
+        "SELECT t.webhook_id, coalesce(w.enabled, false) AS enabled, coalesce(w.failing, false) AS failing
+         FROM (SELECT webhook_id, min(due_at) AS due_at
+               FROM (SELECT webhook_id, due_at FROM webhook_timers
+                     WHERE due_at <= now() AND webhook_id <> ALL ($1) ORDER BY due_at LIMIT $2) first
+               GROUP BY webhook_id) t
+         LEFT JOIN LATERAL (SELECT enabled, failing_since IS NOT NULL AS failing
+                            FROM webhooks WHERE id = t.webhook_id OFFSET 0) w ON true
+         ORDER BY t.due_at",
     )
+    .bind(busy)
     .bind(limit)
     .fetch_all(db)
     .await
@@ -75,7 +76,8 @@ pub struct ClaimedDelivery {
 }
 
 /// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is
-/// not recorded by then is due again. Skips deliveries that another server is claiming.
+/// not recorded by then is due again. Skips deliveries that another server is claiming. Of a webhook that is not enabled,
+/// claims nothing, and removes the timers.
 pub async fn claim(
     db: &mut PgConnection,
     limits: &[(WebhookId, usize)],
@@ -84,20 +86,14 @@ pub async fn claim(
     let webhooks: Vec<_> = limits.iter().map(|limit| limit.0).collect();
     let counts: Vec<_> = limits.iter().map(|limit| i64::try_from(limit.1).unwrap_or(i64::MAX)).collect();
     sqlx::query_as(
-        "WITH taken AS MATERIALIZED (
-             SELECT due.id FROM unnest($1::uuid[], $2::bigint[]) AS turn (webhook_id, count)
-             CROSS JOIN LATERAL (SELECT d.id FROM webhook_deliveries d
-                                 WHERE d.webhook_id = turn.webhook_id AND d.next_attempt_at <= now()
-                                 ORDER BY d.next_attempt_at LIMIT turn.count FOR UPDATE SKIP LOCKED) due)
-         UPDATE webhook_deliveries d SET attempt = d.attempt + 1, next_attempt_at = now() + make_interval(secs => $3)
-         FROM taken, webhooks w
-         WHERE d.id = taken.id AND w.id = d.webhook_id AND w.enabled
-         RETURNING d.id, d.attempt,
-                   (SELECT count(*)::int FROM jsonb_array_elements(d.attempts) AS a
-                    WHERE a ->> 'error' IS NOT NULL AND a ->> 'cause' IS DISTINCT FROM 'server') AS failures,
-                   d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret,
-                   w.previous_expires_at,
-                   (SELECT e.payload FROM audit_entries e WHERE e.project_id = d.project_id AND e.id = d.event_id) AS payload",
+        "SELECT d.id, d.attempt,
+                (SELECT count(*)::int FROM jsonb_array_elements(d.attempts) AS a
+                 WHERE a ->> 'error' IS NOT NULL AND a ->> 'cause' IS DISTINCT FROM 'server') AS failures,
+                d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret, w.previous_expires_at,
+                (SELECT e.payload FROM audit_entries e WHERE e.project_id = d.project_id AND e.id = d.event_id) AS payload
+         FROM claim_webhook_deliveries($1, $2, make_interval(secs => $3)) d
+         CROSS JOIN LATERAL (SELECT url, secret, previous_secret, previous_expires_at
+                             FROM webhooks WHERE id = d.webhook_id OFFSET 0) w",
     )
     .bind(webhooks)
     .bind(counts)
@@ -196,14 +192,28 @@ pub async fn disable(db: &mut PgConnection, webhook: WebhookId, reason: Disabled
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Measures the depth of the queue.
+/// Measures the depth of the queue. Counts up to [`MAX_COUNTED`] deliveries, of enabled webhooks.
 pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     let (waiting, due, oldest): (i64, i64, f64) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE next_attempt_at <= now()),
-                coalesce(extract(epoch FROM now() - least(min(next_attempt_at), now())), 0)::float8
-         FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id AND w.enabled
-         WHERE next_attempt_at IS NOT NULL",
+        "WITH pending (webhook_id) AS MATERIALIZED (
+             SELECT w.id FROM (SELECT DISTINCT webhook_id FROM (SELECT webhook_id FROM webhook_timers
+                                                                ORDER BY webhook_id LIMIT $1) first) t
+             CROSS JOIN LATERAL (SELECT id FROM webhooks WHERE id = t.webhook_id AND enabled OFFSET 0) w
+         ), oldest (at) AS (
+             SELECT min(first.next_attempt_at) FROM pending p
+             CROSS JOIN LATERAL (SELECT next_attempt_at FROM webhook_deliveries
+                                 WHERE webhook_id = p.webhook_id AND next_attempt_at IS NOT NULL
+                                 ORDER BY next_attempt_at LIMIT 1) first
+         )
+         SELECT count(*), count(*) FILTER (WHERE next_attempt_at <= now()),
+                coalesce(extract(epoch FROM now() - least((SELECT at FROM oldest), now())), 0)::float8
+         FROM (SELECT d.next_attempt_at FROM pending p
+               CROSS JOIN LATERAL (SELECT next_attempt_at FROM webhook_deliveries
+                                   WHERE webhook_id = p.webhook_id AND next_attempt_at IS NOT NULL
+                                   ORDER BY next_attempt_at LIMIT $1) d
+               LIMIT $1) counted",
     )
+    .bind(MAX_COUNTED)
     .fetch_one(db)
     .await?;
     let number = |count: i64| u64::try_from(count).unwrap_or(0);

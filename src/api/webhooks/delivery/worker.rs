@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::{
     sync::Semaphore,
     task::{Id, JoinError, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use url::Url;
 
@@ -39,14 +39,14 @@ use crate::{
         id::{AuditId, EventId, ProjectId, WebhookId},
         runtime::{clock::Timestamp, request::RequestContext, trace::TraceContext},
     },
-    db::{Pool, jobs::JobQueue},
+    db::{Pool, jobs::JobQueue, pulse::Work},
     tx::Change,
 };
 
 /// Deadline for a call to the database.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Maximum number of webhooks per poll.
-const MAX_DUE_WEBHOOKS: i64 = 1000;
+/// Maximum number of timers that are read per poll.
+const MAX_TIMERS: i64 = 1000;
 /// Maximum number of concurrent writes of results, so that connections remain for requests.
 const MAX_DB_PERMITS: usize = 3;
 /// Delay before a result is recorded again.
@@ -97,28 +97,35 @@ impl JobQueue for DeliveryQueue {
         self.context.lifecycle.has_started()
     }
 
-    fn next_poll(&self) -> Instant {
-        Instant::now() + self.context.outbox.policy.poll
-    }
-
-    async fn woken(&mut self) {
+    async fn wait(&mut self) {
+        let WebhookContext { store, outbox, .. } = &*self.context;
+        let others = async {
+            sleep(outbox.policy.poll).await;
+            store.db.pulse().due(Work::Deliveries).await;
+        };
         tokio::select! {
-            () = self.context.outbox.wake.notified() => {}
+            () = outbox.wake.notified() => {}
             // The channel is open as long as the application exists.
             _ = self.sealed.changed() => {}
+            () = others => {}
         }
     }
 
     /// Claims due deliveries within the free capacity and starts to send them. Returns whether more may be due.
     async fn claim(&mut self, tasks: &mut JoinSet<FinishedDelivery>) -> Result<bool> {
         let mut db = self.context.db.acquire_for_write().await?;
-        let due = queue::due_webhooks(&mut db, MAX_DUE_WEBHOOKS).await?;
+        let busy = self.lanes.busy();
+        let due = queue::due_webhooks(&mut db, &busy, MAX_TIMERS).await?;
         if due.is_empty() {
-            return Ok(false);
+            return Ok(!busy.is_empty());
         }
         let (mut chosen, mut lanes) = (Vec::new(), HashMap::new());
         let mut free = [self.lanes.free(Lane::Healthy), self.lanes.free(Lane::Failing)];
         for webhook in due {
+            if !webhook.enabled {
+                chosen.push((webhook.webhook_id, 0));
+                continue;
+            }
             let (lane, slots) = self.lanes.available(webhook.webhook_id, webhook.failing);
             let [healthy, failing_lane] = &mut free;
             let free = if lane == Lane::Healthy { healthy } else { failing_lane };
@@ -149,6 +156,10 @@ impl JobQueue for DeliveryQueue {
             tracing::error!(%error, "webhook delivery task aborted, which is a bug; the delivery is retried");
             (error.id(), FinishedDelivery { delivered: false, by_receiver: false, duration: Duration::ZERO })
         });
+        if !delivered {
+            // It may be due before the next reading.
+            self.context.db.pulse().request();
+        }
         match self.task_lanes.remove(&id) {
             Some((webhook, lane)) if by_receiver => self.lanes.end(webhook, lane, delivered, duration),
             Some((webhook, lane)) => self.lanes.release(webhook, lane),
@@ -204,7 +215,7 @@ async fn deliver(
             tracing::warn!(%error, delivery_id = %delivery.id, "webhook delivery result not recorded; retrying");
             break;
         }
-        tokio::time::sleep(RECORD_RETRY_INTERVAL).await;
+        sleep(RECORD_RETRY_INTERVAL).await;
     }
     FinishedDelivery {
         delivered: outcome.disposition == Disposition::Delivered,

@@ -16,6 +16,14 @@ pub enum LeaseStep {
     Register,
     /// Only then read `auth_clock` on the same server. Then call [`Follower::on_clock_read`].
     ReadClock,
+    /// Write a new stamp and this number into the node's own row, on this server only, and read the log after this
+    /// number and the clock, in one statement with one snapshot. Then call [`Follower::on_renewed`].
+    Renew {
+        /// Number up to which invalidations were applied.
+        applied: i64,
+        /// Server of this epoch.
+        server: ServerId,
+    },
     /// Read the log after this number, and the clock, in one snapshot. Then call [`Follower::on_log_read`].
     ReadLog {
         /// Last applied number.
@@ -86,8 +94,13 @@ impl Follower {
             }
             State::Registered => LeaseStep::ReadClock,
             State::Waiting { until } if now < until => LeaseStep::Wait { until },
-            State::Due | State::Waiting { .. } | State::Reading { .. } => {
-                // The lease counts from before the log is read, because it does not cover later invalidations.
+            // The lease counts from before the log is read, because it does not cover later invalidations.
+            State::Waiting { .. } if let Some(server) = self.server.clone() => {
+                self.state = State::Renewing { t0: now };
+                LeaseStep::Renew { applied: lease.applied.load(Ordering::Acquire), server }
+            }
+            // After a notification, the acknowledgment must not wait for the commit of an earlier heartbeat.
+            State::Due | State::Waiting { .. } | State::Renewing { .. } | State::Reading { .. } => {
                 self.state = State::Reading { t0: now };
                 LeaseStep::ReadLog { after: lease.applied.load(Ordering::Acquire) }
             }
@@ -135,6 +148,36 @@ impl Follower {
         self.server.as_ref() != Some(server)
     }
 
+    /// The node's row was written and committed, if it was `found`, and the log was read, in one statement. If the log
+    /// has no new entry, that row acknowledged everything. Otherwise, the entries are applied, as by
+    /// [`Follower::on_log_read`], and must be acknowledged.
+    pub fn on_renewed(
+        &mut self,
+        lease: &Lease,
+        page: &LogPage,
+        found: bool,
+        now: Duration,
+        drop: impl FnMut(Subject, i64),
+    ) {
+        let State::Renewing { t0 } = self.state else { return };
+        if self.is_other_server(lease, &page.server) {
+            return self.leave(lease);
+        }
+        if has_bug!(lease, RenewalSkipsEntries) {
+            self.state = State::Read { t0 };
+            return self.on_acknowledged(lease, found, now);
+        }
+        if !found {
+            self.state = State::Unregistered;
+            return;
+        }
+        self.state = State::Reading { t0 };
+        self.on_log_read(lease, page, drop);
+        if page.invalidations.is_empty() {
+            self.on_acknowledged(lease, true, now);
+        }
+    }
+
     /// The log was read. Calls `drop` for each invalidation, which must invalidate the cache entries.
     pub fn on_log_read(&mut self, lease: &Lease, page: &LogPage, mut drop: impl FnMut(Subject, i64)) {
         let State::Reading { t0 } = self.state else { return };
@@ -177,7 +220,7 @@ impl Follower {
     /// The step failed or its outcome is unknown. The lease remains valid until it expires.
     pub fn on_failed(&mut self) {
         match self.state {
-            State::Reading { .. } | State::Read { .. } => self.state = State::Due,
+            State::Renewing { .. } | State::Reading { .. } | State::Read { .. } => self.state = State::Due,
             State::Unregistered | State::Registered | State::Due | State::Waiting { .. } => {}
         }
     }
@@ -193,11 +236,87 @@ enum State {
     Waiting {
         until: Duration,
     },
-    /// Between two steps of a renewal that began at `t0`.
+    /// In a step of a renewal that began at `t0`, or between two.
+    Renewing {
+        t0: Duration,
+    },
     Reading {
         t0: Duration,
     },
     Read {
         t0: Duration,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::KeyId;
+
+    const KEY: Subject = Subject::Key(KeyId::from_u128(1));
+
+    fn server(name: &str) -> ServerId {
+        name.to_owned().into()
+    }
+
+    fn page(clock: i64, invalidations: &[(i64, Subject)]) -> LogPage {
+        LogPage { server: server("a"), clock, invalidations: invalidations.to_vec() }
+    }
+
+    /// A follower whose renewal, of a lease that has just ended, is in progress.
+    fn renewing() -> (Lease, Follower, Duration) {
+        let (lease, mut follower) = (Lease::default(), Follower::new(Timing::DEFAULT));
+        follower.next(&lease, Duration::ZERO);
+        follower.on_registered(server("a"));
+        follower.on_clock_read(&lease, Stamp { server: server("a"), seq: 7 });
+        assert_eq!(follower.next(&lease, Duration::ZERO), LeaseStep::ReadLog { after: 7 });
+        follower.on_log_read(&lease, &page(7, &[]), |_, _| {});
+        follower.next(&lease, Duration::ZERO);
+        follower.on_acknowledged(&lease, true, Duration::ZERO);
+        let now = Timing::DEFAULT.lease;
+        assert_eq!(lease.remaining(now), None);
+        assert_eq!(follower.next(&lease, now), LeaseStep::Renew { applied: 7, server: server("a") });
+        (lease, follower, now)
+    }
+
+    #[test]
+    fn renewal_without_news_is_one_step_and_counts_from_its_start() {
+        let (lease, mut follower, began) = renewing();
+        follower.on_renewed(&lease, &page(7, &[]), true, began * 2, |_, _| panic!("nothing to apply"));
+        assert_eq!(lease.remaining(began), Some(Timing::DEFAULT.lease));
+        assert_eq!(follower.next(&lease, began), LeaseStep::Wait { until: began + Timing::DEFAULT.renewal });
+    }
+
+    #[test]
+    fn renewal_with_news_extends_the_lease_only_when_it_is_acknowledged() {
+        let (lease, mut follower, began) = renewing();
+        let mut applied = Vec::new();
+        follower.on_renewed(&lease, &page(8, &[(8, KEY)]), true, began, |subject, seq| applied.push((subject, seq)));
+        assert_eq!((applied, lease.remaining(began)), (vec![(KEY, 8)], None));
+        assert_eq!(follower.next(&lease, began), LeaseStep::Acknowledge { up_to: 8, server: server("a") });
+        follower.on_acknowledged(&lease, true, began);
+        assert_eq!(lease.remaining(began), Some(Timing::DEFAULT.lease));
+    }
+
+    #[test]
+    fn renewal_that_finds_a_gap_or_no_row_or_another_server_ends_the_epoch() {
+        let elsewhere = LogPage { server: server("b"), ..page(7, &[]) };
+        for (page, found) in [(page(9, &[(9, KEY)]), true), (page(7, &[]), false), (elsewhere, false)] {
+            let (lease, mut follower, now) = renewing();
+            follower.on_renewed(&lease, &page, found, now, |_, _| panic!("nothing to apply"));
+            assert_eq!(follower.next(&lease, now), LeaseStep::Register);
+            assert_eq!((lease.remaining(now), lease.applied()), (None, None));
+        }
+    }
+
+    #[test]
+    fn notification_and_failure_lead_to_a_read_before_the_heartbeat() {
+        let (lease, mut follower, now) = renewing();
+        follower.on_failed();
+        assert_eq!(follower.next(&lease, now), LeaseStep::ReadLog { after: 7 });
+        let (lease, mut follower, now) = renewing();
+        follower.on_renewed(&lease, &page(7, &[]), true, now, |_, _| {});
+        follower.wake();
+        assert_eq!(follower.next(&lease, now), LeaseStep::ReadLog { after: 7 });
+    }
 }

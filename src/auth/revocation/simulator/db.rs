@@ -55,6 +55,15 @@ impl Db {
         true
     }
 
+    /// Acknowledges `applied` if `is_same_server`, and reads the log after it. Also returns whether the node's row exists.
+    pub fn renew(&mut self, node: usize, applied: i64, is_same_server: bool, server: &ServerId) -> (LogPage, bool) {
+        let page = self.read_log(server, applied);
+        let up_to = if self.bug == Some(ProtocolBug::RenewalAcknowledgesUnread) { page.clock } else { applied };
+        let is_written = is_same_server || self.bug == Some(ProtocolBug::RenewalOnAnyServer);
+        let found = is_written && self.acknowledge(node, up_to);
+        (page, found)
+    }
+
     /// Takes a number for a transaction that commits later.
     pub fn next_number(&mut self) -> i64 {
         self.clock += 1;

@@ -5,6 +5,7 @@
 
 mod db;
 mod faults;
+mod janitor;
 mod protocol;
 mod servers;
 mod simulation;
@@ -51,9 +52,15 @@ pub enum ProtocolBug {
     /// A read does not have to see what its own node revoked and confirmed before the node has read that part of the
     /// log.
     OwnRevocationNotRead,
+    /// A renewal acknowledges the entries that it reads, before they are applied.
+    RenewalAcknowledgesUnread,
+    /// A renewal that reads new entries extends the lease without applying them.
+    RenewalSkipsEntries,
+    /// A renewal writes its heartbeat on whatever server it reaches.
+    RenewalOnAnyServer,
 }
 
-const PROTOCOL_BUGS: [ProtocolBug; 18] = [
+const PROTOCOL_BUGS: [ProtocolBug; 21] = [
     ProtocolBug::CacheBeforeLease,
     ProtocolBug::LeaseFromReply,
     ProtocolBug::FlagClearedByTimer,
@@ -72,6 +79,9 @@ const PROTOCOL_BUGS: [ProtocolBug; 18] = [
     ProtocolBug::EpochAcrossServers,
     ProtocolBug::OwnLeaseElsewhere,
     ProtocolBug::OwnRevocationNotRead,
+    ProtocolBug::RenewalAcknowledgesUnread,
+    ProtocolBug::RenewalSkipsEntries,
+    ProtocolBug::RenewalOnAnyServer,
 ];
 
 /// Number of runs without violations, unless `SIMULATOR_SEEDS` is set.

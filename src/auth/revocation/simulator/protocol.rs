@@ -76,6 +76,24 @@ impl Simulation {
                     done(simulation, is_done);
                 },
             ),
+            LeaseStep::Renew { applied, server } => self.query(
+                node,
+                Via::Keeper,
+                Kind::Write,
+                move |db, here| (db.renew(node, applied, server == *here, here), db.rows(), here.clone()),
+                move |simulation, response| {
+                    let is_done = response.is_some();
+                    if let Some(((page, found), rows, server)) = response {
+                        let now = simulation.clock(node);
+                        let invalidate = |subject, seq| cache.invalidate(subject, seq);
+                        simulation.nodes[node].follower.on_renewed(cache.lease(), &page, found, now, invalidate);
+                        simulation.set_flag(node, found);
+                        simulation.nodes[node].has_stamps = true;
+                        simulation.remove_dead_nodes(node, &rows, server);
+                    }
+                    done(simulation, is_done);
+                },
+            ),
             LeaseStep::ReadLog { after } => self.query(
                 node,
                 Via::Keeper,
@@ -134,33 +152,6 @@ impl Simulation {
                 simulation.nodes[node].flag = false;
             }
         });
-    }
-
-    /// The node's janitor.
-    pub(super) fn run_janitor(&mut self, node: usize) {
-        let via = Via::Pool(self.any_connection());
-        self.query(
-            node,
-            via,
-            Kind::Read,
-            |db, server| (db.rows(), server.clone()),
-            move |simulation, response| {
-                let now = simulation.clock(node);
-                if let Some((rows, server)) = response {
-                    for (gone, stamp) in simulation.nodes[node].janitor.find_dead(now, &rows) {
-                        // On the same connection, because two servers can have equal stamps.
-                        let same = server.clone();
-                        let remove = move |db: &mut Db, here: &_| {
-                            if same == *here {
-                                db.remove(gone, stamp);
-                            }
-                        };
-                        simulation.query(node, via, Kind::Write, remove, |_, _| {});
-                    }
-                }
-                simulation.schedule_in(node, SECOND, move |simulation| simulation.run_janitor(node));
-            },
-        );
     }
 
     pub(super) fn sweep(&mut self, node: usize) {

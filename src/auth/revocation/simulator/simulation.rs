@@ -71,6 +71,8 @@ pub struct Node {
     pub(super) has_notification: bool,
     pub(super) cache: Arc<Cache<usize, bool>>,
     pub(super) janitor: Janitor<usize>,
+    /// Whether a renewal has read the stamps since the janitor's last round.
+    pub(super) has_stamps: bool,
     /// For [`ProtocolBug::FlagClearedByTimer`].
     pub(super) flag: bool,
     /// Server of the keeper's connection, if there is one, and of a new connection.
@@ -110,6 +112,7 @@ impl Simulation {
                 has_notification: false,
                 cache: Arc::new(Cache::with_bug(bug)),
                 janitor: Janitor::new(timing),
+                has_stamps: false,
                 flag: false,
                 keeper: None,
                 keeper_route: 0,
@@ -163,6 +166,7 @@ impl Simulation {
         (dead.rest, dead.has_notification) = (None, false);
         dead.cache = Arc::new(Cache::with_bug(bug));
         dead.janitor = Janitor::new(timing);
+        dead.has_stamps = false;
         dead.flag = false;
         dead.keeper = None;
         for connection in 0..2 {

@@ -1,6 +1,7 @@
 //! The real binary: start, signals, kill, restart.
 
 mod output;
+mod rest;
 
 use std::{fs, io::Write, process::Stdio, thread};
 

@@ -42,6 +42,9 @@ use serde_json::json;
 /// The base URL in the `type` of problems.
 pub const PUBLIC_URL: &str = "https://api.example.com";
 
+/// Interval of reading due work, because tests write some with SQL.
+const PULSE_INTERVAL: Duration = Duration::from_millis(50);
+
 /// One server and its database.
 pub struct TestApp {
     app: App,
@@ -102,6 +105,15 @@ impl TestApp {
     }
 
     async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
+        Self::start_exactly(database, clock, AppOptions { pulse_interval: PULSE_INTERVAL, ..options }).await
+    }
+
+    /// Starts a server whose background work is as frequent as in production.
+    pub async fn start_unhurried(database: PgConnectOptions, options: AppOptions) -> Self {
+        Self::start_exactly(database, Clock::system(), options).await
+    }
+
+    async fn start_exactly(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
         // The whole suite also passes without the cache: cached responses must equal those from the database.
         let auth_cache = options.auth_cache && env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none();
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };

@@ -10,6 +10,7 @@ use crate::{
         error::{Code, Error, Result},
         runtime::heartbeat::Heartbeat,
     },
+    db::pulse::Work,
     metrics::queue_depth::INTERVAL,
     resources,
     server::state::App,
@@ -43,7 +44,14 @@ fn interval(is_healthy: bool) -> Duration {
 
 async fn measure(app: &App) -> Result<()> {
     let mut db = app.store.db.acquire().await?;
-    app.resources.cloud.metrics.depth.set(resources::store::queue::depth(&mut db).await?);
-    app.webhooks.outbox.metrics.depth.set(webhooks::delivery::queue::depth(&mut db).await?);
+    let (pulse, operations, deliveries) =
+        (app.store.db.pulse(), &app.resources.cloud.metrics.depth, &app.webhooks.outbox.metrics.depth);
+    // A queue that was empty stays so until the pulse shows an entry.
+    if pulse.is_planned(Work::Operations) || !operations.is_empty() {
+        operations.set(resources::store::queue::depth(&mut db).await?);
+    }
+    if pulse.is_planned(Work::Deliveries) || !deliveries.is_empty() {
+        deliveries.set(webhooks::delivery::queue::depth(&mut db).await?);
+    }
     Ok(())
 }
