@@ -345,3 +345,27 @@ async fn queue_depth_and_oldest_due_delivery_are_measured() {
     assert!(depth.oldest_due < Duration::from_secs(60));
     assert_eq!(app.webhooks.outbox.metrics.attempts(), 1);
 }
+
+#[tokio::test]
+async fn deliveries_of_a_disabled_webhook_are_not_looked_for_until_it_is_enabled() {
+    let (app, receiver) = set_up(fast_policy()).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    owner.key().await;
+    receiver.wait_for("key.created", 1).await;
+    owner.patch(&path(&hook), json!({ "enabled": false })).await.ok();
+    queue_again(&app, &hook, 20).await;
+    eventually("no timers", async || {
+        let timers: i64 = sqlx::query_scalar("SELECT count(*) FROM webhook_timers WHERE webhook_id = $1")
+            .bind(id(&hook))
+            .fetch_one(&app.db)
+            .await
+            .unwrap();
+        (timers == 0).then_some(())
+    })
+    .await;
+    let mut db = app.db.acquire().await.unwrap();
+    assert_eq!(queue::depth(&mut db).await.unwrap().open, 0);
+    owner.patch(&path(&hook), json!({ "enabled": true })).await.ok();
+    receiver.wait_for("key.created", 21).await;
+}
