@@ -13,7 +13,7 @@ use crate::{
         input::page::{Order, Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::scan::Scan,
+    db::lists::scan::Scan,
 };
 
 /// Filter for entries.

@@ -5,12 +5,11 @@ pub mod deletions;
 mod email_keys;
 pub mod embedded;
 pub mod jobs;
-pub mod merge;
+pub mod lists;
 pub mod pool;
 mod prepare;
-pub mod purges;
-pub mod scan;
 pub mod pulse;
+pub mod purges;
 pub mod sqlstate;
 mod stamp;
 

@@ -32,10 +32,12 @@ pub enum Work {
     Expiry,
     /// Read the states of quotas.
     Quotas,
+    /// Remove what belonged to deleted projects and webhooks.
+    Purges,
 }
 
 impl Work {
-    const COUNT: usize = Self::Quotas as usize + 1;
+    const COUNT: usize = Self::Purges as usize + 1;
 }
 
 /// One reading: when work of each type is due.

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 const BATCH: i32 = 1000;
 
 /// Removes a batch. Returns 0 if no job is due.
-pub async fn purge_batch(db: &mut PgConnection) -> sqlx::Result<i32> {
-    sqlx::query_scalar("SELECT purge_some($1)").bind(BATCH).fetch_one(db).await
+pub async fn purge_batch(db: &mut PgConnection) -> sqlx::Result<u64> {
+    let removed: i32 = sqlx::query_scalar("SELECT purge_some($1)").bind(BATCH).fetch_one(db).await?;
+    Ok(u64::try_from(removed).unwrap_or(0))
 }

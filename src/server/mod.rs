@@ -5,7 +5,6 @@ mod background;
 pub mod config;
 pub(crate) mod connections;
 pub mod health;
-pub(crate) mod housekeeping;
 pub mod metrics;
 pub mod routes;
 pub mod scrape;

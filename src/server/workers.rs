@@ -12,8 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    background::{pulse, queue_depth},
-    housekeeping,
+    background::{housekeeping, pulse, queue_depth},
     state::App,
 };
 use crate::{

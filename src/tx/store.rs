@@ -2,8 +2,6 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use tokio::sync::Notify;
-
 use super::Writes;
 use crate::{base::runtime::clock::Clock, db::Pool};
 
@@ -20,14 +18,12 @@ pub struct StoreParts {
     pub writes: Writes,
     /// Clock.
     pub clock: Clock,
-    /// Notified when this server has deleted something whose rows the worker `purge` must remove.
-    pub purges: Notify,
 }
 
 impl Store {
     /// Creates a store.
     pub fn new(db: Pool, writes: Writes, clock: Clock) -> Self {
-        Self(Arc::new(StoreParts { db, writes, clock, purges: Notify::new() }))
+        Self(Arc::new(StoreParts { db, writes, clock }))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         identity::tenant::Tenant,
         input::page::{Order, Page, PageRequest},
     },
-    db::scan::Scan,
+    db::lists::scan::Scan,
 };
 
 /// Event as stored.

@@ -17,7 +17,7 @@ use crate::{
         },
         runtime::clock::Timestamp,
     },
-    db::{Call, ProjectItem, scan::Scan},
+    db::{Call, ProjectItem, lists::scan::Scan},
 };
 
 /// Columns of [`StoredKey`], by name: a migration while an older server runs changes the shape of `*`.

@@ -216,6 +216,5 @@ pub async fn delete(
     tx.invalidate(Subject::Project(id));
     let change = Change::new(Action::ProjectDeleted, id, Some(id)).deleted(&project);
     let reply = tx.commit(change, reply).await?;
-    store.purges.notify_one();
     Ok(reply)
 }

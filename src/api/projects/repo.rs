@@ -14,7 +14,7 @@ use crate::{
     },
     db::{
         Call, Stamped,
-        scan::{self, Scan},
+        lists::scan::{self, Scan},
     },
 };
 

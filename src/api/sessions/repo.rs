@@ -17,7 +17,7 @@ use crate::{
         },
         runtime::clock::Timestamp,
     },
-    db::scan::Scan,
+    db::lists::scan::Scan,
 };
 
 /// Creates a session for an authenticated user.

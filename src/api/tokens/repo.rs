@@ -11,7 +11,7 @@ use crate::{
         input::page::{Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::{Call, ProjectItem, scan::Scan},
+    db::{Call, ProjectItem, lists::scan::Scan},
 };
 
 /// Columns of [`StoredToken`]. `issuers_end` is called for each row, so select only the rows of a page.

@@ -14,7 +14,7 @@ use crate::{
         },
         runtime::clock::Timestamp,
     },
-    db::scan::Scan,
+    db::lists::scan::Scan,
 };
 
 /// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing

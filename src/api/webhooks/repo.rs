@@ -16,7 +16,7 @@ use crate::{
         input::page::{Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::{Call, ProjectItem, scan::Scan},
+    db::{Call, ProjectItem, lists::scan::Scan},
 };
 
 /// Columns of [`StoredWebhook`], by name: the columns of `*` change when a migration runs while an older server is

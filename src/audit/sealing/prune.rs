@@ -1,4 +1,4 @@
-//! SQL that removes old entries. Uses row comparisons, as in [`crate::db::scan`], for the same reason.
+//! SQL that removes old entries. Uses row comparisons, as in [`crate::db::lists::scan`], for the same reason.
 
 use sqlx::{FromRow, PgConnection};
 

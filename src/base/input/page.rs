@@ -141,19 +141,3 @@ impl<T, K: Kind> Page<T, K> {
         Page { items: self.items.into_iter().map(f).collect(), next: self.next }
     }
 }
-
-/// Completes a SELECT, which must end in a condition, into a keyset page over the column `$id`. Parameter `$1` of the
-/// query is [`PageRequest::after`], and `$2` is [`PageRequest::rows`].
-macro_rules! keyset {
-    ($request:expr, $id:literal, $select:expr) => {
-        match $request.order {
-            $crate::base::input::page::Order::Asc => {
-                concat!($select, " AND ", $id, " > $1 ORDER BY ", $id, " ASC LIMIT $2")
-            }
-            $crate::base::input::page::Order::Desc => {
-                concat!($select, " AND ", $id, " < $1 ORDER BY ", $id, " DESC LIMIT $2")
-            }
-        }
-    };
-}
-pub(crate) use keyset;

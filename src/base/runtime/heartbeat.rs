@@ -1,7 +1,6 @@
 //! Heartbeat of a background worker: reports progress to `server::supervision`, and tells the worker to stop.
 
 use std::{
-    future::pending,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -9,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
@@ -56,16 +55,11 @@ impl Heartbeat {
 
     /// Reports progress and sleeps. Returns false, without delay, if the worker must stop.
     pub async fn pause(&self, time: Duration) -> bool {
-        self.pause_until(time, pending()).await
-    }
-
-    /// Like [`Heartbeat::pause`], but sleeps only until `event`.
-    pub async fn pause_until(&self, time: Duration, event: impl Future<Output = ()>) -> bool {
         self.progress();
         let until = self.0.started.elapsed() + time;
         let until = u64::try_from(until.as_millis()).unwrap_or(WAITING).max(1);
         self.0.idle_until.store(until, Relaxed);
-        let is_running = self.0.stop.run_until_cancelled(timeout(time, event)).await.is_some();
+        let is_running = self.0.stop.run_until_cancelled(sleep(time)).await.is_some();
         self.progress();
         is_running
     }

@@ -12,7 +12,7 @@ use crate::{
         identity::tenant::Tenant,
         input::page::{Order, Page, PageRequest},
     },
-    db::merge::{MAX_ROWS, MergeScan},
+    db::lists::merge::{MAX_ROWS, MergeScan},
     resources::{
         api::{
             input::{OperationFilter, ResourceFilter},

@@ -1,4 +1,5 @@
-//! Workers that read the state of the whole deployment.
+//! Workers for the state of the whole deployment.
 
+pub(crate) mod housekeeping;
 pub(crate) mod pulse;
 pub(crate) mod queue_depth;

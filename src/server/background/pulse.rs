@@ -55,6 +55,7 @@ struct Reading {
     sweep: Option<f64>,
     is_expiry_due: bool,
     quota_version: i64,
+    purge: Option<f64>,
 }
 
 /// Reads what is due, and writes how far the usage of this server is flushed if there was nothing to flush. A
@@ -80,14 +81,14 @@ async fn read(app: &App) -> Result<()> {
                 coalesce((SELECT min(uncovered_since) FROM audit_chains WHERE uncovered_since IS NOT NULL) <= $5,
                          false) AS is_checkpoint_due,
                 (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM webhook_timers) AS delivery,
-                (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM operations
-                 WHERE due_at IS NOT NULL) AS operation,
+                extract(epoch FROM first_operation_due() - now())::float8 AS operation,
                 (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM provider_sweeps
                  WHERE provider = ANY ($6)) AS sweep,
                 coalesce((SELECT min(expiry_due_at) FROM resources
                           WHERE expiry_due_at IS NOT NULL AND phase <> 'deleted' AND NOT protection) <= $7,
                          false) AS is_expiry_due,
-                (SELECT version FROM quota_clock) AS quota_version",
+                (SELECT version FROM quota_clock) AS quota_version,
+                (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM purges) AS purge",
     )
     .bind(journal)
     .bind(flushed_at)
@@ -115,6 +116,7 @@ async fn read(app: &App) -> Result<()> {
         (Work::Sweeps, after(reading.sweep)),
         (Work::Expiry, if_due(reading.is_expiry_due)),
         (Work::Quotas, if_due(app.quota.version(Period::of(now.date())) != Some(reading.quota_version))),
+        (Work::Purges, after(reading.purge)),
     ]);
     Ok(())
 }

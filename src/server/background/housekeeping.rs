@@ -11,7 +11,7 @@ use crate::{
         error::{Code, Error, Result},
         runtime::heartbeat::Heartbeat,
     },
-    db::{deletions, purges},
+    db::{deletions, pulse::Work, purges},
     resources,
     server::state::App,
     tx::idempotency,
@@ -19,14 +19,34 @@ use crate::{
 
 /// Interval of removing old records.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
-/// Interval of looking for deletions by other servers.
-const PURGE_INTERVAL: Duration = Duration::from_secs(10);
+/// Pause after a purge, until a new reading of what is due.
+const PURGE_PAUSE: Duration = Duration::from_secs(1);
 /// Interval of writing denials to the audit trail.
 const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of writing reads of the audit trail to it.
 const READS_INTERVAL: Duration = Duration::from_secs(2);
 /// Time limit for one step in the database.
 const STEP_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Repeats a step until nothing is left. Each batch is a short transaction, and the pauses leave the database half of the
+/// time. A macro, because a closure that borrows the connection is not `Send`.
+macro_rules! in_batches {
+    ($app:expr, $heartbeat:expr, |$db:ident| $step:expr) => {
+        loop {
+            let began = Instant::now();
+            let batch = async {
+                let $db = &mut *$app.store.db.acquire_for_write().await?;
+                Ok($step.await?)
+            };
+            match with_timeout(batch).await {
+                Ok(0) => break Ok(()),
+                Ok(_) if $heartbeat.pause(began.elapsed()).await => {}
+                Ok(_) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        }
+    };
+}
 
 /// Writes denials to the audit trail every minute, and once more at shutdown.
 pub async fn write_denials(app: App, heartbeat: Heartbeat) {
@@ -66,54 +86,30 @@ pub async fn cleanup(app: App, heartbeat: Heartbeat) {
     }
 }
 
-/// Removes what belonged to deleted projects and webhooks. Pauses after each batch for as long as it took, so that at most
-/// half of a connection's time is spent on this.
+/// Removes what belonged to deleted projects and webhooks.
 pub async fn purge(app: App, heartbeat: Heartbeat) {
-    let mut pause = PURGE_INTERVAL;
-    while heartbeat.pause_until(pause, app.store.purges.notified()).await {
-        let began = Instant::now();
-        let batch = async { Ok(purges::purge_batch(&mut *app.store.db.acquire_for_write().await?).await?) };
-        pause = match with_timeout(batch).await {
-            Ok(0) => PURGE_INTERVAL,
-            Ok(_) => began.elapsed(),
-            Err(error) => {
-                app.store.db.handle_error(&error);
-                tracing::warn!(%error, "purge of a deleted project or webhook failed; retrying");
-                PURGE_INTERVAL
-            }
-        };
+    while heartbeat.pause_until(app.store.db.pulse().due(Work::Purges)).await {
+        let done: Result<()> = in_batches!(app, heartbeat, |db| purges::purge_batch(db));
+        if let Err(error) = done {
+            app.store.db.handle_error(&error);
+            tracing::warn!(%error, "purge of a deleted project or webhook failed; retrying");
+        }
+        if !heartbeat.pause(PURGE_PAUSE).await {
+            return;
+        }
     }
 }
 
 async fn prune_old_records(app: &App, heartbeat: &Heartbeat) -> Result<()> {
     let now = || app.store.clock.now();
     let retention = app.resources.cloud.timing.retention;
-    // Repeats a step until nothing is left. Each batch is a short transaction, and the pauses leave the database half of
-    // the time.
-    macro_rules! in_batches {
-        (|$db:ident| $step:expr) => {
-            loop {
-                let began = Instant::now();
-                let batch = async {
-                    let $db = &mut *app.store.db.acquire_for_write().await?;
-                    Ok($step.await?)
-                };
-                if with_timeout(batch).await? == 0 {
-                    break;
-                }
-                if !heartbeat.pause(began.elapsed()).await {
-                    return Ok(());
-                }
-            }
-        };
-    }
-    in_batches!(|db| node::prune_log(db));
-    in_batches!(|db| idempotency::delete_expired(db, now()));
-    in_batches!(|db| deletions::delete_expired(db, now()));
-    in_batches!(|db| expired::delete_expired(db, now()));
-    in_batches!(|db| keys::repo::record_expired(db, now()));
-    in_batches!(|db| queue::sweep(db, &app.webhooks.outbox.policy));
-    in_batches!(|db| resources::store::queue::prune(db, now().minus(retention)));
+    in_batches!(app, heartbeat, |db| node::prune_log(db))?;
+    in_batches!(app, heartbeat, |db| idempotency::delete_expired(db, now()))?;
+    in_batches!(app, heartbeat, |db| deletions::delete_expired(db, now()))?;
+    in_batches!(app, heartbeat, |db| expired::delete_expired(db, now()))?;
+    in_batches!(app, heartbeat, |db| keys::repo::record_expired(db, now()))?;
+    in_batches!(app, heartbeat, |db| queue::sweep(db, &app.webhooks.outbox.policy))?;
+    in_batches!(app, heartbeat, |db| resources::store::queue::prune(db, now().minus(retention)))?;
     Ok(())
 }
 
