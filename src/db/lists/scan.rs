@@ -23,6 +23,9 @@ pub const PAGE_ROWS: usize = 101;
 /// Maximum number of rows to scan for a page. If too few match, the page ends there, with a cursor.
 pub const MAX_ROWS: usize = 500;
 
+/// Rows of a merge: those of the page, and not too few if some do not match. That many are read of each merged value.
+const MERGED_ROWS: &str = "greatest($2, 26)";
+
 /// Query for a page. The caller binds the parameters from `$3`.
 pub type Query<'q, T, K> = QueryAs<'q, Postgres, Scanned<T, K>, PgArguments>;
 
@@ -84,19 +87,20 @@ impl Scan<'_> {
             bind(sqlx::query_as(sql).bind(request.after).bind(request.rows()))
         };
         let page = into_page(request, query(PAGE_ROWS).fetch_all(&mut *db).await?);
-        if self.filter.is_empty() || page.next.is_none() || page.items.len() == usize::from(request.limit) {
-            return Ok(page);
+        let can_scan_more = !self.filter.is_empty() && self.merged.is_none();
+        if page.next.is_some() && page.items.len() < usize::from(request.limit) && can_scan_more {
+            return Ok(into_page(request, query(MAX_ROWS).fetch_all(db).await?));
         }
-        Ok(into_page(request, query(MAX_ROWS).fetch_all(db).await?))
+        Ok(page)
     }
 
     /// SQL that scans up to `rows` rows. Returns rows that are [`Scanned`]. Contains nothing from a request.
     pub fn sql(&self, order: Order, rows: usize) -> String {
         let Self { columns, key, id, after, until, lookup, filter, .. } = *self;
         let item = if self.item.is_empty() { columns } else { self.item };
-        let (range, sorted) = match self.merged {
-            None => (self.range(key, (id, after), order, rows), key),
-            Some(merged) => (self.merged_range(merged, order, rows), &[][..]),
+        let (range, rows, sorted) = match self.merged {
+            None => (self.range(key, (id, after), order, rows), rows.to_string(), key),
+            Some(merged) => (self.merged_range(merged, order), MERGED_ROWS.to_owned(), &[][..]),
         };
         let (is_within, scan_order) = (equal("s", key), sort("s.", sorted, id, order));
         if filter.is_empty() {
@@ -136,7 +140,7 @@ impl Scan<'_> {
     }
 
     /// Finds each value of `merged` by one probe after the previous value, and merges the next rows of all values.
-    fn merged_range(&self, merged: &str, order: Order, rows: usize) -> String {
+    fn merged_range(&self, merged: &str, order: Order) -> String {
         let Self { columns, key, id, after, .. } = *self;
         let next_value = |value| {
             let next = self.range(key, (merged, value), Order::Asc, 1);
@@ -144,11 +148,13 @@ impl Scan<'_> {
         };
         let (first, next) = (next_value("''"), next_value("g.value"));
         let group = [key, &[(merged, "g.value")]].concat();
-        let (entries, is_within) = (self.range(&group, (id, after), order, rows), equal("e", &group));
-        let sorted = sort("", &[], id, order);
+        let (rows, is_within) = (self.range(&group, (id, after), order, PAGE_ROWS), equal("e", &group));
+        let (in_group, sorted) = (sort("", &group, id, order), sort("", &[], id, order));
         format!(
             "WITH RECURSIVE g (value) AS (({first}) UNION ALL SELECT n.{merged} FROM g CROSS JOIN LATERAL ({next}) AS n)
-             SELECT {columns} FROM g CROSS JOIN LATERAL ({entries}) AS e WHERE {is_within} ORDER BY {sorted} LIMIT {rows}"
+             SELECT {columns} FROM g CROSS JOIN LATERAL (
+                 SELECT {columns} FROM ({rows}) AS r ORDER BY {in_group} LIMIT {MERGED_ROWS}
+             ) AS e WHERE {is_within} ORDER BY {sorted} LIMIT {MERGED_ROWS}"
         )
     }
 }
