@@ -221,6 +221,12 @@ pub const OF_PROJECT: &[Statement] = &[
          CROSS JOIN (SELECT id FROM usage_journals WHERE journal = pg_temp.row_id(0)) AS j
          ORDER BY day",
     ),
+    (
+        "sums of daily counters",
+        "INSERT INTO usage_days (project_id, day, kind, route, journal, n)
+         SELECT project_id, day, kind, route, journal, sum(n) FROM usage_node WHERE project_id = '{project}'
+         GROUP BY 1, 2, 3, 4, 5 ON CONFLICT DO NOTHING",
+    ),
     ("end of the usage journal", "UPDATE usage_journals SET closed_at = now() WHERE journal = pg_temp.row_id(0)"),
     (
         "monthly totals",

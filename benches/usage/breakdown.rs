@@ -113,6 +113,12 @@ async fn seed(database: &str, months: &[Period]) -> Result<i64> {
     .execute(&db)
     .await?;
     insert_counts(&db, used, first, months[0].last()).await?;
+    sqlx::query(
+        "INSERT INTO usage_days (project_id, day, kind, route, journal, n)
+         SELECT project_id, day, kind, route, journal, sum(n) FROM usage_node GROUP BY 1, 2, 3, 4, 5 ON CONFLICT DO NOTHING",
+    )
+    .execute(&db)
+    .await?;
     for period in months {
         sqlx::query(
             "INSERT INTO usage_totals (project_id, period, journal, requests)

@@ -290,7 +290,7 @@ async fn make_bare_table(db: &PgPool) -> Result<()> {
     .fetch_one(db)
     .await?;
     let storage = options.map_or_else(String::new, |options| format!(" WITH ({options})"));
-    let create = format!("CREATE TABLE bare (LIKE usage_node, {key}){storage}");
+    let create = format!("CREATE TABLE bare (LIKE usage_node INCLUDING DEFAULTS, {key}){storage}");
     sqlx::query(AssertSqlSafe(create)).execute(db).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Finalization of months, 24 hours after their end, and removal of the daily counts of final months.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use sqlx::PgConnection;
 use time::Date;
@@ -34,7 +34,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Runs until shutdown. Daily counts are kept for at least `days_kept` days.
 pub async fn run(db: Pool, clock: Clock, days_kept: u32, heartbeat: Heartbeat) {
-    let mut finalizer = Finalizer::new(days_kept);
+    let finalizer = Finalizer::new(days_kept);
     while heartbeat.pause(INTERVAL).await {
         // A lost response of the database must not block this worker forever.
         match timeout(RUN_TIMEOUT, finalizer.finalize_due(&db, clock.now())).await {
@@ -53,8 +53,6 @@ pub async fn run(db: Pool, clock: Clock, days_kept: u32, heartbeat: Heartbeat) {
 pub struct Finalizer {
     /// Minimum retention of daily counts, in days.
     days_kept: u32,
-    /// Last month that is final for every project, as far as known.
-    completed: Option<Period>,
     /// This machine's clock, which is compared with the database's.
     pub system_clock: Clock,
 }
@@ -62,27 +60,34 @@ pub struct Finalizer {
 impl Finalizer {
     /// Creates a finalizer that keeps daily counts for at least `days_kept` days.
     pub fn new(days_kept: u32) -> Self {
-        Self { days_kept, completed: None, system_clock: Clock::system() }
+        Self { days_kept, system_clock: Clock::system() }
     }
 
     /// Finalizes the months that are due at `now`, and removes daily counts after their retention.
-    pub async fn finalize_due(&mut self, db: &impl ConnectionSource, now: Timestamp) -> Result<()> {
+    pub async fn finalize_due(&self, db: &impl ConnectionSource, now: Timestamp) -> Result<()> {
         let mut db = db.connection().await?;
         let due = Period::of(now.minus(GRACE).date()).previous();
-        let is_finalized = self.completed == Some(due);
-        if !is_finalized && !self.is_clock_in_sync(&mut db).await? {
-            return Ok(());
+        let open = repo::first_open_month(&mut db).await?;
+        let is_finalized = open.is_some_and(|open| open > due);
+        if !is_finalized {
+            if !self.is_clock_in_sync(&mut db).await? {
+                return Ok(());
+            }
+            let next = |period: &Period| Some(period.next());
+            for period in iter::successors(open.or(Some(due)), next).take_while(|period| *period <= due) {
+                finalize_projects(&mut db, period, now).await?;
+                repo::set_final_through(&mut db, period).await?;
+            }
         }
         loop {
-            let open = repo::open_months(&mut db, due, is_finalized).await?;
-            if open.is_empty() {
+            let used = repo::used_months(&mut db, due).await?;
+            if used.is_empty() {
                 break;
             }
-            finalize(&mut db, open, now).await?;
+            finalize(&mut db, used, now).await?;
         }
         if !is_finalized {
             warn_about_stale_journals(&mut db, due).await?;
-            self.completed = Some(due);
         }
         let days = time::Duration::days(self.days_kept.into());
         let since = Period::of(now.date().checked_sub(days).unwrap_or(Date::MIN)).min(due.next());
@@ -103,6 +108,18 @@ impl Finalizer {
             );
         }
         Ok(difference <= CLOCK_TOLERANCE)
+    }
+}
+
+/// Finalizes a month for all projects that existed.
+async fn finalize_projects(db: &mut PgConnection, period: Period, now: Timestamp) -> Result<()> {
+    let mut after = ProjectId::FIRST;
+    loop {
+        let projects = repo::next_projects(db, after, period).await?;
+        let Some(&(last, _)) = projects.last() else { return Ok(()) };
+        after = last;
+        let open = projects.into_iter().filter_map(|(project, is_open)| is_open.then_some((project, period)));
+        finalize(db, open.collect(), now).await?;
     }
 }
 

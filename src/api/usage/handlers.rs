@@ -1,5 +1,7 @@
 //! `/v1/usage`.
 
+use std::iter;
+
 use axum::extract::State;
 use time::Date;
 
@@ -13,7 +15,7 @@ use crate::{
     base::{
         error::{Code, Error, ItemCode, Result},
         identity::scope::of::UsageRead,
-        input::page::{ListQuery, Order, rows_for, truncate_page},
+        input::page::{ListQuery, Order, truncate_page},
         runtime::{clock::Day, period::Period},
     },
     http::{
@@ -49,7 +51,7 @@ pub async fn get(
             format!("the project was created in {first}; use that month or a later one"),
         ));
     }
-    let usage = repo::periods(&mut db, tenant, (period, period), Order::Asc, 1).await?;
+    let usage = repo::periods(&mut db, tenant, [period]).await?;
     let usage = usage.into_iter().next().ok_or_else(Error::not_found)?;
     Ok(WithAsOf { as_of, response: WithEtag(usage) })
 }
@@ -66,14 +68,16 @@ pub async fn periods(
     let mut db = store.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
     let as_of = repo::as_of(&mut db, now).await?;
-    let mut first = repo::first_period(&mut db, tenant).await?.ok_or_else(Error::not_found)?;
-    let mut last = Period::of(now.date());
-    match (cursor, order) {
-        (Some(cursor), Order::Asc) => first = first.max(cursor.next()),
-        (Some(cursor), Order::Desc) => last = last.min(cursor.previous()),
-        (None, _) => {}
-    }
-    let periods = repo::periods(&mut db, tenant, (first, last), order, rows_for(limit)).await?;
+    let first = repo::first_period(&mut db, tenant).await?.ok_or_else(Error::not_found)?;
+    let last = Period::of(now.date());
+    let (start, step): (_, fn(Period) -> Period) = match order {
+        Order::Asc => (cursor.map_or(first, |cursor| first.max(cursor.next())), Period::next),
+        Order::Desc => (cursor.map_or(last, |cursor| last.min(cursor.previous())), Period::previous),
+    };
+    let periods = iter::successors(Some(start), |period| Some(step(*period)))
+        .take_while(|period| (first..=last).contains(period))
+        .take(usize::from(limit) + 1);
+    let periods = repo::periods(&mut db, tenant, periods).await?;
     let (periods, next) = truncate_page(periods, limit, |usage| Period::of(usage.period_start.0).to_string());
     Ok(WithAsOf { as_of, response: List::from_items(periods, next, grant.request().id) })
 }

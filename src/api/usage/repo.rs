@@ -8,12 +8,13 @@ use super::model::{Adjustment, Usage};
 use crate::base::{
     id::ProjectId,
     identity::tenant::Tenant,
-    input::page::Order,
     runtime::{clock::Timestamp, period::Period},
 };
 
 /// Number of projects whose month becomes final in one transaction, which blocks flushes meanwhile.
 const BATCH_SIZE: i64 = 100;
+/// Number of daily counts that are deleted in one transaction.
+const DELETE_BATCH_SIZE: i64 = 10_000;
 
 #[derive(FromRow)]
 struct PeriodRow {
@@ -52,7 +53,7 @@ pub async fn first_period(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result
     .await
 }
 
-/// Usage of the months from `$1` to `$2` for each project in `$projects`, including deleted projects.
+/// Usage of the months in `$1` for each project in `$projects`, including deleted projects.
 macro_rules! select_usage {
     ($projects:literal, $tail:literal) => {
         concat!(
@@ -62,7 +63,7 @@ macro_rules! select_usage {
              FROM (",
             $projects,
             ") i
-             CROSS JOIN (SELECT generate_series($1::date::timestamp, $2::date::timestamp, '1 month')::date AS period) m
+             CROSS JOIN unnest($1::date[]) WITH ORDINALITY AS m (period, number)
              LEFT JOIN projects p ON p.id = i.project_id
              LEFT JOIN usage_periods f ON f.project_id = i.project_id AND f.period = m.period
              LEFT JOIN LATERAL (
@@ -79,23 +80,15 @@ macro_rules! select_usage {
     };
 }
 
-/// Returns the tenant's usage in the periods from `first` to `last`, at most `rows` of them in this order.
+/// Returns the tenant's usage in each of the periods, in their order.
 pub async fn periods(
     db: &mut PgConnection,
     tenant: Tenant,
-    (first, last): (Period, Period),
-    order: Order,
-    rows: i64,
+    periods: impl IntoIterator<Item = Period>,
 ) -> sqlx::Result<Vec<Usage>> {
-    let sql = match order {
-        Order::Asc => select_usage!("SELECT $3::uuid AS project_id", "ORDER BY m.period ASC LIMIT $4"),
-        Order::Desc => select_usage!("SELECT $3::uuid AS project_id", "ORDER BY m.period DESC LIMIT $4"),
-    };
-    let rows: Vec<PeriodRow> = sqlx::query_as(sql)
-        .bind(first.first())
-        .bind(last.first())
+    let rows: Vec<PeriodRow> = sqlx::query_as(select_usage!("SELECT $2::uuid AS project_id", "ORDER BY m.number"))
+        .bind(periods.into_iter().map(Period::first).collect::<Vec<_>>())
         .bind(tenant.project_id())
-        .bind(rows)
         .fetch_all(db)
         .await?;
     Ok(rows.into_iter().map(Usage::from).collect())
@@ -123,12 +116,12 @@ pub async fn list_project_usage(db: &mut PgConnection, period: Period) -> sqlx::
         row: PeriodRow,
     }
     let rows: Vec<Row> = sqlx::query_as(select_usage!(
-        "SELECT id AS project_id FROM projects WHERE created_at < $1::date + interval '1 month'
-         UNION SELECT project_id FROM usage_periods WHERE period = $1
-         UNION SELECT project_id FROM usage_totals WHERE period = $1",
+        "SELECT id AS project_id FROM projects WHERE created_at < $2::date + interval '1 month'
+         UNION SELECT project_id FROM usage_periods WHERE period = $2
+         UNION SELECT project_id FROM usage_totals WHERE period = $2",
         "ORDER BY i.project_id"
     ))
-    .bind(period.first())
+    .bind(vec![period.first()])
     .bind(period.first())
     .fetch_all(db)
     .await?;
@@ -136,24 +129,56 @@ pub async fn list_project_usage(db: &mut PgConnection, period: Period) -> sqlx::
     Ok(rows.into_iter().map(project_usage).collect())
 }
 
-/// Returns months up to `due` that are not final, the oldest first: of existing projects, and of deleted projects with
-/// usage. If `is_finalized`, all months of existing projects are final, and only deleted projects are searched.
-pub async fn open_months(
+/// Returns the first month that is not final for all projects that existed. None if there are no projects.
+pub async fn first_open_month(db: &mut PgConnection) -> sqlx::Result<Option<Period>> {
+    sqlx::query_scalar(
+        "SELECT coalesce((usage_final_through + interval '1 month')::date,
+                         (SELECT date_trunc('month', created_at)::date FROM projects ORDER BY id LIMIT 1))
+         FROM deployment",
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Records that `period` is final for all projects that existed.
+pub async fn set_final_through(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
+    sqlx::query("UPDATE deployment SET usage_final_through = greatest(usage_final_through, $1)")
+        .bind(period.first())
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Returns the next projects after `after`, and of each whether it existed in `period` and that month is not final.
+pub async fn next_projects(
     db: &mut PgConnection,
-    due: Period,
-    is_finalized: bool,
-) -> sqlx::Result<Vec<(ProjectId, Period)>> {
+    after: ProjectId,
+    period: Period,
+) -> sqlx::Result<Vec<(ProjectId, bool)>> {
     sqlx::query_as(
-        "SELECT project_id, period FROM usage_totals WHERE period <= $1
-         UNION
-         SELECT p.id, m::date FROM projects p
-         CROSS JOIN LATERAL generate_series(date_trunc('month', p.created_at), $1::date::timestamptz, '1 month') m
-         WHERE NOT $3 AND NOT EXISTS (SELECT FROM usage_periods u WHERE u.project_id = p.id AND u.period = m::date)
-         ORDER BY 2, 1 LIMIT $2",
+        "SELECT p.id, p.created_at < $3 AND u.period IS NULL
+         FROM (SELECT id, created_at FROM projects WHERE id > $1 ORDER BY id LIMIT $4) p
+         LEFT JOIN LATERAL (
+             SELECT period FROM usage_periods WHERE project_id = p.id AND period = $2 OFFSET 0
+         ) u ON true
+         ORDER BY p.id",
+    )
+    .bind(after)
+    .bind(period.first())
+    .bind(period.end())
+    .bind(BATCH_SIZE)
+    .fetch_all(db)
+    .await
+}
+
+/// Returns months up to `due` with usage that is not final, the oldest first: of projects that were deleted, or in which
+/// a node with a slow clock counted.
+pub async fn used_months(db: &mut PgConnection, due: Period) -> sqlx::Result<Vec<(ProjectId, Period)>> {
+    sqlx::query_as(
+        "SELECT DISTINCT project_id, period FROM usage_totals WHERE period <= $1 ORDER BY period, project_id LIMIT $2",
     )
     .bind(due.first())
     .bind(BATCH_SIZE)
-    .bind(is_finalized)
     .fetch_all(db)
     .await
 }
@@ -178,9 +203,22 @@ pub async fn finalize(
 /// Afterwards no requests before `day` can be counted.
 pub async fn delete_days_before(db: &mut PgConnection, day: Date) -> sqlx::Result<()> {
     sqlx::query("SELECT raise_usage_from($1)").bind(day).execute(&mut *db).await?;
-    let delete =
-        "DELETE FROM usage_node WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_node WHERE day < $1 LIMIT 10000))";
-    while sqlx::query(delete).bind(day).execute(&mut *db).await?.rows_affected() > 0 {}
+    // A day's sums are deleted with the last of its counts, because the counts are found by the sums.
+    let delete = "WITH due AS (
+             SELECT ctid, project_id, kind, day FROM usage_days WHERE day < $1 ORDER BY day LIMIT 1000
+         ), counts AS (
+             SELECT u.ctid FROM (SELECT DISTINCT project_id, kind, day FROM due) d CROSS JOIN LATERAL (
+                 SELECT ctid FROM usage_node
+                 WHERE project_id = d.project_id AND kind = d.kind AND day = d.day LIMIT $2
+             ) u LIMIT $2
+         ), deleted_counts AS (
+             DELETE FROM usage_node WHERE ctid = ANY (ARRAY(SELECT ctid FROM counts))
+         ), deleted_sums AS (
+             DELETE FROM usage_days
+             WHERE ctid = ANY (ARRAY(SELECT ctid FROM due)) AND (SELECT count(ctid) FROM counts) < $2
+         )
+         SELECT EXISTS (SELECT FROM due)";
+    while sqlx::query_scalar(delete).bind(day).bind(DELETE_BATCH_SIZE).fetch_one(&mut *db).await? {}
     Ok(())
 }
 

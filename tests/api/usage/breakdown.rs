@@ -8,11 +8,11 @@ use cloudapi::{
 };
 use serde_json::{Value, json};
 
-use super::{HOUR, advance_past, data, this_month};
+use super::{HOUR, advance_past, check_sums, data, this_month};
 use crate::support::{Bearer, Identity, Key, Reply, TestApp, Token};
 
 /// A second server that does not count requests, so that reading usage does not change it.
-async fn reader(app: &TestApp) -> TestApp {
+pub(super) async fn reader(app: &TestApp) -> TestApp {
     let meter = MeterOptions { is_enabled: false, ..MeterOptions::default() };
     app.start_peer(AppOptions { meter, ..AppOptions::default() }).await
 }
@@ -43,6 +43,7 @@ async fn used(app: &TestApp) -> Used<'_> {
 impl Used<'_> {
     /// Requests a breakdown from `reader`.
     async fn ask(&self, reader: &TestApp, query: &str) -> Reply {
+        check_sums(reader).await;
         let key = Bearer { app: reader, secret: self.busy.secret.clone() };
         key.get(&format!("/v1/usage/breakdown?{query}")).await
     }
@@ -56,7 +57,7 @@ impl Used<'_> {
 }
 
 /// A server whose clock is at the beginning of a month, so that tomorrow is in the same month.
-async fn at_a_months_beginning() -> TestApp {
+pub(super) async fn at_a_months_beginning() -> TestApp {
     let app = TestApp::start().await;
     let month = this_month(&app);
     advance_past(&app, month, HOUR);
@@ -153,7 +154,7 @@ async fn breakdown_of_final_months_is_unchanged() {
     for query in &queries {
         before.push(used.by(&reader, query).await);
     }
-    let mut finalizer = Finalizer::new(62);
+    let finalizer = Finalizer::new(62);
     finalizer.finalize_due(&app.db, app.clock.now()).await.unwrap();
     let raw = "SELECT count(*) FROM usage_node";
     let rolled = "SELECT count(*) FROM usage_monthly";
@@ -163,7 +164,14 @@ async fn breakdown_of_final_months_is_unchanged() {
         assert_eq!(&used.by(&reader, query).await, before, "{query}");
     }
     // Whole months come only from the monthly sums.
-    sqlx::query("UPDATE usage_node SET n = n + 1000").execute(&app.db).await.unwrap();
+    for sql in [
+        "UPDATE usage_node SET n = n + 1000",
+        "UPDATE usage_days d SET n = (SELECT sum(u.n) FROM usage_node u
+                                      WHERE (u.project_id, u.day, u.kind, u.route, u.journal)
+                                            = (d.project_id, d.day, d.kind, d.route, d.journal))",
+    ] {
+        sqlx::query(sql).execute(&app.db).await.unwrap();
+    }
     for (query, before) in queries.iter().zip(&before) {
         let is_summed = !query.contains("day") && !query.ends_with(&format!("from={from}&to={from}"));
         assert_eq!(&used.by(&reader, query).await == before, is_summed, "{query}");
@@ -177,7 +185,7 @@ async fn days_beyond_retention_are_available_only_as_whole_months() {
     let reader = reader(&app).await;
     let month = this_month(&app);
     advance_past(&app, month, 100 * 24 * HOUR);
-    let mut finalizer = Finalizer::new(62);
+    let finalizer = Finalizer::new(62);
     finalizer.finalize_due(&app.db, app.clock.now()).await.unwrap();
     let (from, to) = (month.first(), month.last());
     let by_key = used.by(&reader, &format!("group_by=key&from={from}&to={to}")).await;
@@ -190,6 +198,9 @@ async fn days_beyond_retention_are_available_only_as_whole_months() {
     ] {
         let problem = used.ask(&reader, &query).await.problem(400, "invalid_parameter");
         assert!(problem["detail"].as_str().unwrap().contains("only whole months are kept"), "{query}: {problem}");
+    }
+    for kept in ["SELECT count(n) FROM usage_node WHERE day <= $1", "SELECT count(n) FROM usage_days WHERE day <= $1"] {
+        assert_eq!(sqlx::query_scalar::<_, i64>(kept).bind(to).fetch_one(&app.db).await.unwrap(), 0, "{kept}");
     }
 }
 

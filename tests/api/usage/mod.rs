@@ -2,6 +2,7 @@
 
 mod breakdown;
 mod journals;
+mod pages;
 mod periods;
 mod quota;
 
@@ -61,8 +62,31 @@ fn data(list: &Value) -> &Vec<Value> {
     list["data"].as_array().unwrap()
 }
 
+/// Checks that the sums without credentials are equal to those of the counts, at any time.
+async fn check_sums(app: &TestApp) {
+    let different: i64 = sqlx::query_scalar(
+        "WITH counts AS (
+             SELECT project_id, day, kind, route, journal, sum(n) FROM usage_node GROUP BY 1, 2, 3, 4, 5
+             UNION ALL
+             SELECT project_id, period, kind, route, NULL, sum(requests) FROM usage_monthly GROUP BY 1, 2, 3, 4
+         ), sums AS (
+             SELECT project_id, day, kind, route, journal, n FROM usage_days
+             UNION ALL
+             SELECT project_id, period, kind, route, NULL, requests FROM usage_months
+         )
+         SELECT count(d.project_id) FROM (
+             (TABLE counts EXCEPT ALL TABLE sums) UNION ALL (TABLE sums EXCEPT ALL TABLE counts)
+         ) AS d",
+    )
+    .fetch_one(&app.db)
+    .await
+    .unwrap();
+    assert_eq!(different, 0, "sums that are not those of the counts");
+}
+
 async fn requests(app: &TestApp, key: &impl Identity) -> i64 {
     app.flush_usage().await;
+    check_sums(app).await;
     key.get("/v1/usage").await.ok()["requests"].as_i64().unwrap()
 }
 

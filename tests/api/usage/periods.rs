@@ -13,7 +13,7 @@ use cloudapi::{
 use serde_json::{Value, json};
 use time::Date;
 
-use super::{HOUR, advance_past, another_server, counted, data, in_folder, requests, this_month};
+use super::{HOUR, advance_past, another_server, check_sums, counted, data, in_folder, requests, this_month};
 use crate::support::{Identity, Key, TestApp, eventually};
 
 async fn close(app: &TestApp) {
@@ -28,6 +28,7 @@ async fn count_on_other_server(app: &TestApp, project: &str, key: &Key<'_>, day:
 }
 
 async fn of(key: &Key<'_>, period: Period) -> Value {
+    check_sums(key.app).await;
     key.get(&format!("/v1/usage?period={period}")).await.ok()
 }
 

@@ -202,7 +202,7 @@ impl Cluster {
     /// servers live in these tests.
     pub async fn end_month(&self) {
         let final_at = self.clocks.as_ref().expect("adjustable clocks").final_at();
-        let mut finalizer = Finalizer::new(400);
+        let finalizer = Finalizer::new(400);
         eventually("the month becomes final", async || finalizer.finalize_due(&self.db, final_at).await.ok()).await;
         let sql = "SELECT EXISTS (SELECT FROM usage_periods)";
         let is_final: bool = sqlx::query_scalar(sql).fetch_one(&self.db).await.unwrap();
