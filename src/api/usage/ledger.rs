@@ -1,5 +1,5 @@
 //! SQL that writes usage: journal counts, last use of credentials, and notices. The writes are functions in
-//! migrations/0036_usage_sums.sql, so that each is one round trip and one transaction.
+//! migrations/0034_usage_sums.sql, so that each is one round trip and one transaction.
 
 use serde::Serialize;
 use sqlx::{
