@@ -97,7 +97,7 @@ impl Pulse {
     /// Whether work of this type is due at any time, as far as known.
     pub fn is_planned(&self, work: Work) -> bool {
         let latest = *self.latest.borrow();
-        !latest.is_some_and(|reading| reading.due.get(work as usize).copied().flatten().is_none())
+        latest.is_none_or(|reading| reading.due.get(work as usize).copied().flatten().is_some())
     }
 
     /// Whether the latest reading is recent.

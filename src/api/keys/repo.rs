@@ -148,12 +148,15 @@ pub async fn list(
         _ => Vec::new(),
     };
     let columns = concat!(key_columns!(), ", state");
-    let key = &[("project_id", "$3"), ("state", "$4")];
+    let key: &[_] = match status {
+        Some(_) => &[("project_id", "$3"), ("state", "$4")],
+        None => &[("project_id", "$3")],
+    };
     let filter = match status {
         Some(CredentialStatus::Active) => "expires_at IS NULL OR expires_at > $5",
         _ => "",
     };
-    let scan = Scan { table: "keys", columns, key: &key[..1 + usize::from(status.is_some())], filter, ..Scan::DEFAULT };
+    let scan = Scan { table: "keys", columns, key, filter, ..Scan::DEFAULT };
     let mut listed = scan
         .page(db, page, |query| query.bind(tenant.project_id()).bind(status.map(CredentialStatus::as_str)).bind(now))
         .await?;

@@ -197,11 +197,14 @@ pub async fn list(
     role: Option<Role>,
     page: &PageRequest<id::User>,
 ) -> sqlx::Result<Page<Member, id::User>> {
-    let key = &[("project_id", "$3"), ("role", "$4")];
+    let key: &[_] = match role {
+        Some(_) => &[("project_id", "$3"), ("role", "$4")],
+        None => &[("project_id", "$3")],
+    };
     let scan = Scan {
         table: "members",
         columns: "project_id, role, public_id, user_id, invited_as, status, created_at",
-        key: &key[..1 + usize::from(role.is_some())],
+        key,
         id: "public_id",
         lookup: "CROSS JOIN LATERAL (SELECT email, created_at FROM users WHERE id = s.user_id OFFSET 0) AS u",
         item: "s.public_id AS id, s.role, s.status,

@@ -296,8 +296,10 @@ pub async fn deliveries(
     status: Option<DeliveryStatus>,
     page: &PageRequest<id::Delivery>,
 ) -> sqlx::Result<Page<StoredDelivery, id::Delivery>> {
-    let key = &[("webhook_id", "$3"), ("status", "$4")];
-    let key = &key[..1 + usize::from(status.is_some())];
+    let key: &[_] = match status {
+        Some(_) => &[("webhook_id", "$3"), ("status", "$4")],
+        None => &[("webhook_id", "$3")],
+    };
     let scan = Scan { table: "webhook_deliveries", columns: delivery_columns!(), key, ..Scan::DEFAULT };
     scan.page(db, page, |query| query.bind(webhook.id).bind(status.map(DeliveryStatus::as_str))).await
 }

@@ -131,7 +131,7 @@ impl Scan<'_> {
         let names = list(key, |(name, _)| format!("{name}, "));
         let values = list(key, |(_, value)| format!("{value}, "));
         // An index may leave out rows that are null in one of the other columns.
-        let not_null = list(&key[1..], |(name, _)| format!(" AND {name} IS NOT NULL"));
+        let not_null = list(key.get(1..).unwrap_or_default(), |(name, _)| format!(" AND {name} IS NOT NULL"));
         let (sorted, (id, start)) = (sort("", key, last.0, order), last);
         format!(
             "SELECT {columns} FROM {table} WHERE ({names}{id}) {after} ({values}{start}){not_null} AND {id} IS NOT NULL

@@ -42,7 +42,7 @@ impl Random {
     fn labels(&mut self) -> BTreeMap<&'static str, &'static str> {
         let mut labels = BTreeMap::new();
         for key in ["env", "team", "a/b.c"] {
-            if self.next() % 2 == 0 {
+            if self.next().is_multiple_of(2) {
                 labels.insert(key, self.pick(&["", "x", "y"]));
             }
         }
@@ -85,7 +85,7 @@ async fn insert_resources(owner: &Session<'_>, random: &mut Random, count: usize
             if item.phase != Phase::Deleted {
                 item.phase = random.pick(Phase::ALL);
             }
-            if random.next() % 3 == 0 {
+            if random.next().is_multiple_of(3) {
                 item.labels = random.labels();
             }
         }
