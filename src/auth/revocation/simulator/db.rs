@@ -59,8 +59,7 @@ impl Db {
     pub fn renew(&mut self, node: usize, applied: i64, is_same_server: bool, server: &ServerId) -> (LogPage, bool) {
         let page = self.read_log(server, applied);
         let up_to = if self.bug == Some(ProtocolBug::RenewalAcknowledgesUnread) { page.clock } else { applied };
-        let is_written = is_same_server || self.bug == Some(ProtocolBug::RenewalOnAnyServer);
-        let found = is_written && self.acknowledge(node, up_to);
+        let found = is_same_server && self.acknowledge(node, up_to);
         (page, found)
     }
 

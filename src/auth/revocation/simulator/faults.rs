@@ -70,13 +70,14 @@ impl Simulation {
             _ => self.random.random_range(5 * SECOND..15 * SECOND),
         };
         let until = self.now + length;
-        match self.random.random_range(0..17) {
+        match self.random.random_range(0..18) {
             0..4 => self.nodes[node].paused_until = until,
             10 => self.pause_mid_request(node),
             12 => self.suspend_janitor(node),
             13 => self.misroute(node, until),
             14 => self.servers.replay_stopped_until = until,
             15 => self.hold_snapshot(node),
+            17 => self.revoke_beside_old_snapshot(node),
             16 => {
                 self.servers.replay_stopped_until = until;
                 self.misroute(node, until);
@@ -118,6 +119,18 @@ impl Simulation {
         self.schedule_at(self.now + SECOND, None, Box::new(move |simulation| simulation.revoke(other, subject)));
         for _ in 0..12 {
             let at = until + self.random.random_range(0..SECOND);
+            self.schedule_at(at, None, Box::new(move |simulation| simulation.request(node, credential)));
+        }
+    }
+
+    /// Revokes a credential at a node of which a connection keeps an old snapshot, and uses it there.
+    fn revoke_beside_old_snapshot(&mut self, node: usize) {
+        let credential = self.credential(self.now);
+        let subject = subjects(credential)[self.random.random_range(0..3)];
+        self.hold_snapshot(node);
+        self.schedule_at(self.now + MILLI, None, Box::new(move |simulation| simulation.revoke(node, subject)));
+        for _ in 0..12 {
+            let at = self.now + self.random.random_range(MILLI..SECOND);
             self.schedule_at(at, None, Box::new(move |simulation| simulation.request(node, credential)));
         }
     }

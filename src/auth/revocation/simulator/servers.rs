@@ -160,8 +160,8 @@ impl Simulation {
 
     /// Uses and revokes credentials on both servers, which do not know about each other.
     fn split_brain(&mut self) {
-        for _ in 0..6 {
-            let at = self.now + self.random.random_range(0..5 * SECOND);
+        for _ in 0..12 {
+            let at = self.now + self.random.random_range(0..4 * SECOND);
             let credential = self.credential(at);
             let subject = super::protocol::subjects(credential)[self.random.random_range(0..3)];
             let node = self.random.random_range(0..self.nodes.len());
