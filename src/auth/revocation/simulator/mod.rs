@@ -58,27 +58,28 @@ pub enum ProtocolBug {
     RenewalSkipsEntries,
 }
 
-const PROTOCOL_BUGS: [ProtocolBug; 20] = [
-    ProtocolBug::CacheBeforeLease,
-    ProtocolBug::LeaseFromReply,
-    ProtocolBug::FlagClearedByTimer,
-    ProtocolBug::FillWithoutTombstones,
-    ProtocolBug::SequenceForLog,
-    ProtocolBug::WaitTooShort,
-    ProtocolBug::RepeatDoesNotWait,
-    ProtocolBug::StampRestarts,
-    ProtocolBug::FillAcrossEpochs,
-    ProtocolBug::TombstoneOnCredentialAlone,
-    ProtocolBug::NoSeqCheck,
-    ProtocolBug::NoServerCheck,
-    ProtocolBug::FallbackWithoutHeartbeat,
-    ProtocolBug::RejectedReadCached,
-    ProtocolBug::AcksFromAnotherServer,
-    ProtocolBug::EpochAcrossServers,
-    ProtocolBug::OwnLeaseElsewhere,
-    ProtocolBug::OwnRevocationNotRead,
-    ProtocolBug::RenewalAcknowledgesUnread,
-    ProtocolBug::RenewalSkipsEntries,
+/// Each deliberate error, and a seed that is known to detect it.
+const PROTOCOL_BUGS: [(ProtocolBug, u64); 20] = [
+    (ProtocolBug::CacheBeforeLease, 76),
+    (ProtocolBug::LeaseFromReply, 202),
+    (ProtocolBug::FlagClearedByTimer, 8),
+    (ProtocolBug::FillWithoutTombstones, 15),
+    (ProtocolBug::SequenceForLog, 0),
+    (ProtocolBug::WaitTooShort, 2),
+    (ProtocolBug::RepeatDoesNotWait, 2),
+    (ProtocolBug::StampRestarts, 179),
+    (ProtocolBug::FillAcrossEpochs, 1050),
+    (ProtocolBug::TombstoneOnCredentialAlone, 0),
+    (ProtocolBug::NoSeqCheck, 1),
+    (ProtocolBug::NoServerCheck, 39),
+    (ProtocolBug::FallbackWithoutHeartbeat, 10),
+    (ProtocolBug::RejectedReadCached, 1),
+    (ProtocolBug::AcksFromAnotherServer, 631),
+    (ProtocolBug::EpochAcrossServers, 29),
+    (ProtocolBug::OwnLeaseElsewhere, 4217),
+    (ProtocolBug::OwnRevocationNotRead, 94),
+    (ProtocolBug::RenewalAcknowledgesUnread, 45),
+    (ProtocolBug::RenewalSkipsEntries, 1),
 ];
 
 /// Number of runs without violations, unless `SIMULATOR_SEEDS` is set.
@@ -116,9 +117,11 @@ fn request_that_begins_after_a_confirmed_invalidation_is_never_accepted() {
 #[test]
 fn each_deliberate_error_is_detected() {
     let mut undetected = Vec::new();
-    for bug in PROTOCOL_BUGS {
-        let first = (0..seeds_or(SEEDS_PER_BUG)).find(|seed| !Simulation::run(*seed, Some(bug)).violations.is_empty());
-        println!("{bug:?}: first detected with seed {first:?}");
+    for (bug, known) in PROTOCOL_BUGS {
+        // After a change of the simulator or of the protocol, another seed may be the first one.
+        let mut seeds = [known].into_iter().chain(0..seeds_or(SEEDS_PER_BUG));
+        let first = seeds.find(|seed| !Simulation::run(*seed, Some(bug)).violations.is_empty());
+        println!("{bug:?}: detected with seed {first:?}");
         if first.is_none() {
             undetected.push(bug);
         }
