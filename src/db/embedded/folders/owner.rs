@@ -12,8 +12,9 @@ use std::{
 use crate::db::embedded::{Error, POLL_INTERVAL, folders};
 
 const FILE: &str = "owner.lock";
-/// A command that queries the owner holds the lock for a moment, and must not be mistaken for an owner.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// A command that queries the owner holds the lock for a moment, and so does a new process of the former owner until it
+/// executes its program. Neither must be mistaken for an owner.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ownership of a data directory, until it is dropped.
 #[derive(Debug)]
