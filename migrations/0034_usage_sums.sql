@@ -49,19 +49,21 @@ ALTER TABLE deployment ADD COLUMN usage_final_through date;
 -- Closed journals are kept.
 CREATE INDEX usage_journals_open ON usage_journals (id) WHERE closed_at IS NULL;
 
--- As in 0007, and keeps the sums: what each row adds to them is returned by the statement that writes the row, so they
--- are exact however often and in whatever parts counts are sent.
-CREATE OR REPLACE FUNCTION flush_usage_node(
+-- As in 0007, and keeps the sums and the totals: what each row adds to them is returned by the statement that writes the
+-- row, so they are exact however often and in whatever parts counts are sent. Until now, the first part was sent with the
+-- total of all parts: if the others followed after the end of the month, they were billed twice.
+DROP FUNCTION flush_usage_node;
+CREATE FUNCTION flush_usage_node(
     a_journal uuid, as_of timestamptz,
     projects uuid[], days date[], credentials uuid[], kinds smallint[], routes int[], counts bigint[],
-    total_projects uuid[], periods date[], totals bigint[]
+    month_projects uuid[], months date[]
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     number int;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtext('cloudapi'), hashtext('usage'));
     IF EXISTS (
-        SELECT FROM unnest(total_projects, periods) AS t (project_id, period)
+        SELECT FROM unnest(month_projects, months) AS m (project_id, period)
         JOIN usage_periods USING (project_id, period)
     ) THEN
         RETURN false;
@@ -78,15 +80,16 @@ BEGIN
         ON CONFLICT (project_id, kind, day, credential_id, route, journal) DO UPDATE
         SET n = excluded.n, added = excluded.n - u.n WHERE u.n < excluded.n
         RETURNING project_id, day, kind, route, added
+    ), sums AS (
+        SELECT project_id, day, kind, route, sum(added) AS n FROM written GROUP BY 1, 2, 3, 4
+    ), by_day AS (
+        INSERT INTO usage_days AS d (project_id, day, kind, route, journal, n)
+        SELECT project_id, day, kind, route, number, n FROM sums
+        ON CONFLICT (project_id, day, kind, route, journal) DO UPDATE SET n = d.n + excluded.n
     )
-    INSERT INTO usage_days AS d (project_id, day, kind, route, journal, n)
-    SELECT project_id, day, kind, route, number, sum(added) FROM written GROUP BY 1, 2, 3, 4
-    ON CONFLICT (project_id, day, kind, route, journal) DO UPDATE SET n = d.n + excluded.n;
     INSERT INTO usage_totals AS u (project_id, period, journal, requests)
-    SELECT t.project_id, t.period, number, t.requests
-    FROM unnest(total_projects, periods, totals) AS t (project_id, period, requests)
-    ON CONFLICT (project_id, period, journal) DO UPDATE
-    SET requests = excluded.requests WHERE u.requests < excluded.requests;
+    SELECT project_id, date_trunc('month', day)::date, number, sum(n) FROM sums GROUP BY 1, 2
+    ON CONFLICT (project_id, period, journal) DO UPDATE SET requests = u.requests + excluded.requests;
     RETURN true;
 END
 $$;

@@ -13,15 +13,12 @@ use cloudapi::{
             journal::slot::CounterKey,
             meter::{Meter, MeterOptions},
         },
-        ledger::{self, MonthTotal, UsageRow},
+        ledger::{self, UsageRow},
     },
     base::{
         id::{KeyId, ProjectId, TokenId},
         identity::credential::CredentialId,
-        runtime::{
-            clock::{Clock, Timestamp},
-            period::Period,
-        },
+        runtime::clock::{Clock, Timestamp},
     },
     db,
 };
@@ -195,9 +192,9 @@ impl Bench<'_> {
             whole.push(milliseconds(self.flush().await?));
             let mut db = self.db.acquire().await?;
             let now = self.clock.now();
-            let (sent, totals) = (self.rows(), self.totals());
+            let sent = self.rows();
             let began = Instant::now();
-            ledger::write(&mut db, journal, now, &sent, &totals).await?;
+            ledger::write(&mut db, journal, now, &sent).await?;
             rows.push(milliseconds(began.elapsed()));
             self.minutes += 1;
             let used = self.now().minute();
@@ -221,14 +218,6 @@ impl Bench<'_> {
             Some(UsageRow { project: counted.project?, day, credential, route, count: self.turns })
         };
         self.counted.iter().filter_map(row).collect()
-    }
-
-    fn totals(&self) -> Vec<MonthTotal> {
-        let of_project = |counted: &[CounterKey]| {
-            let count = self.turns * counted.len() as i64;
-            Some(MonthTotal { project: counted[0].project?, period: Period::of(counted[0].day), count })
-        };
-        self.counted.chunks(CREDENTIALS_EACH).filter_map(of_project).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! SQL that writes usage: journal counts, last use of credentials, and notices. The writes are functions in
 //! migrations/0034_usage_sums.sql, so that each is one round trip and one transaction.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use sqlx::{
     FromRow, PgConnection, Postgres,
@@ -28,17 +30,6 @@ pub struct UsageRow {
     pub credential: CredentialId,
     /// Number of the route.
     pub route: u32,
-    /// Total number of requests.
-    pub count: i64,
-}
-
-/// Count of one project in one month, from one journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MonthTotal {
-    /// Project.
-    pub project: ProjectId,
-    /// Month.
-    pub period: Period,
     /// Total number of requests.
     pub count: i64,
 }
@@ -143,20 +134,14 @@ pub async fn finalized_months(
     .await
 }
 
-/// Writes the counts up to `as_of`, with the totals of their projects and months. Writes nothing and returns false if
-/// one of the months is final.
-pub async fn write(
-    db: &mut PgConnection,
-    journal: Uuid,
-    as_of: Timestamp,
-    rows: &[UsageRow],
-    totals: &[MonthTotal],
-) -> sqlx::Result<bool> {
-    let sql = "SELECT flush_usage_node($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-    with_rows(sql, journal, as_of, rows)
-        .bind(totals.iter().map(|total| total.project).collect::<Vec<_>>())
-        .bind(totals.iter().map(|total| total.period.first()).collect::<Vec<_>>())
-        .bind(totals.iter().map(|total| total.count).collect::<Vec<_>>())
+/// Writes the counts up to `as_of`. Writes nothing and returns false if one of their months is final.
+pub async fn write(db: &mut PgConnection, journal: Uuid, as_of: Timestamp, rows: &[UsageRow]) -> sqlx::Result<bool> {
+    let months: BTreeSet<_> = rows.iter().map(|row| (row.project, Period::of(row.day))).collect();
+    let (projects, months): (Vec<ProjectId>, Vec<Date>) =
+        months.iter().map(|(project, month)| (*project, month.first())).unzip();
+    with_rows("SELECT flush_usage_node($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", journal, as_of, rows)
+        .bind(projects)
+        .bind(months)
         .fetch_one(db)
         .await
 }

@@ -7,11 +7,19 @@ use cloudapi::{
             meter::{Meter, MeterOptions},
         },
         finalize::Finalizer,
+        ledger::{self, UsageRow},
     },
-    base::runtime::{clock::Clock, period::Period},
+    base::{
+        identity::credential::CredentialId,
+        runtime::{
+            clock::{Clock, Timestamp},
+            period::Period,
+        },
+    },
 };
 use serde_json::{Value, json};
 use time::Date;
+use uuid::Uuid;
 
 use super::{HOUR, advance_past, another_server, check_sums, counted, data, in_folder, requests, this_month};
 use crate::support::{Identity, Key, TestApp, eventually};
@@ -83,6 +91,37 @@ async fn period_becomes_final_a_day_after_its_end_and_later_requests_are_adjustm
         key.get(&format!("/v1/usage/breakdown?group_by=key&from={}&to={}", month.first(), month.last())).await.ok();
     let sum: i64 = data(&broken_down).iter().map(|group| group["requests"].as_i64().unwrap()).sum();
     assert_eq!(sum, 6 + 5);
+}
+
+#[tokio::test]
+async fn flush_that_is_completed_after_the_month_is_final_is_billed_once() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (one, other) = (owner.key().await, owner.key().await);
+    app.flush_usage().await;
+    let month = this_month(&app);
+    let row = |key: &Key<'_>, count| UsageRow {
+        project: owner.project.parse().unwrap(),
+        day: month.first(),
+        credential: CredentialId::Key(key.id.parse().unwrap()),
+        route: 1,
+        count,
+    };
+    // The second of two batches fails.
+    let (journal, mut db) = (Uuid::new_v4(), app.db.acquire().await.unwrap());
+    assert!(ledger::write(&mut db, journal, Timestamp::EARLIEST, &[row(&one, 5)]).await.unwrap());
+    let billed = of(&one, month).await["requests"].as_i64().unwrap();
+    app.flush_usage().await;
+    advance_past(&app, month, 25 * HOUR);
+    close(&app).await;
+    // The flush is repeated.
+    let (rows, now) = ([row(&one, 5), row(&other, 7)], app.clock.now());
+    assert!(!ledger::write(&mut db, journal, now, &rows).await.unwrap());
+    ledger::write_late(&mut db, journal, now, &rows).await.unwrap();
+    let usage = of(&one, month).await;
+    let (first, second) = (usage["requests"].as_i64().unwrap(), usage["adjustments"][0]["requests"].as_i64().unwrap());
+    // The request that read `billed` was counted afterwards.
+    assert_eq!((first, second), (billed + 1, 7));
 }
 
 #[tokio::test]

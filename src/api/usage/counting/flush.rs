@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::usage::{
-        ledger::{self, MonthTotal, QuotaUsage, UsageRow},
+        ledger::{self, QuotaUsage, UsageRow},
         quota::QuotaEnforcer,
     },
     base::{
@@ -232,17 +232,17 @@ async fn flush_journal(
         // Nothing was counted in it, and it has no file to be found.
         return Ok(0);
     }
-    let Delta { rows, added, last_uses } = Delta::from_changes(&changes);
+    let Delta { rows, months, last_uses } = Delta::from_changes(&changes);
     // Before the write, whose outcome may remain unknown.
-    touched.extend(added.keys().copied());
+    touched.extend(months.iter().copied());
     let final_rows = loop {
         let is_final = |row: &UsageRow| sent.final_months.contains(&(row.project, Period::of(row.day)));
         let (final_rows, rows): (Vec<_>, Vec<_>) = rows.iter().copied().partition(is_final);
-        if write(db, journal.id, as_of, &rows, |month| total(sent, &added, month)).await? {
+        if write(db, journal.id, as_of, &rows).await? {
             break final_rows;
         }
         // Some month is final, maybe since a moment ago. Batches already written are written again.
-        let months: Vec<_> = added.keys().copied().collect();
+        let months: Vec<_> = months.iter().copied().collect();
         let count_before = sent.final_months.len();
         sent.final_months.extend(ledger::finalized_months(db, &months).await?);
         if sent.final_months.len() == count_before {
@@ -271,22 +271,19 @@ async fn flush_journal(
         }
     }
     sent.is_open = true;
-    for (month, more) in added {
-        *sent.totals.entry(month).or_default() += more;
-    }
     Ok(rows.len())
 }
 
 /// Changes in the form that the database takes, in the same order on every node.
 struct Delta {
     rows: Vec<UsageRow>,
-    added: BTreeMap<(ProjectId, Period), i64>,
+    months: BTreeSet<(ProjectId, Period)>,
     last_uses: Vec<(CredentialId, Timestamp)>,
 }
 
 impl Delta {
     fn from_changes(changes: &[CounterChange]) -> Self {
-        let (mut rows, mut added, mut last_uses) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut rows, mut months, mut last_uses) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         for CounterChange { counter, before, now, .. } in changes {
             let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             if let Some(project) = counter.project
@@ -294,7 +291,7 @@ impl Delta {
             {
                 let (credential, route, day) = (counter.credential, counter.route, counter.day);
                 rows.push(UsageRow { project, day, credential, route, count: count(now.count) });
-                *added.entry((project, Period::of(day))).or_default() += count(now.count - before.count);
+                months.insert((project, Period::of(day)));
             }
             if now.used > before.used {
                 let last: &mut u64 = last_uses.entry(counter.credential).or_default();
@@ -305,38 +302,23 @@ impl Delta {
         let at = |minute: u64| Timestamp::from_unix_minutes(minute);
         Self {
             rows,
-            added,
+            months,
             last_uses: last_uses.into_iter().filter_map(|(id, minute)| Some((id, at(minute)?))).collect(),
         }
     }
 }
 
-/// Writes rows with the totals of their months. Returns false if one of the months is final.
-async fn write(
-    db: &mut PgConnection,
-    journal: Uuid,
-    as_of: Timestamp,
-    rows: &[UsageRow],
-    total: impl Fn((ProjectId, Period)) -> MonthTotal,
-) -> Result<bool> {
+/// Writes rows. Returns false if one of their months is final.
+async fn write(db: &mut PgConnection, journal: Uuid, as_of: Timestamp, rows: &[UsageRow]) -> Result<bool> {
     // Without rows, one empty batch is sent, to report that the journal is flushed up to now.
     let batches = rows.chunks(BATCH_SIZE).len().max(1);
     for number in 1..=batches {
         let batch = rows.chunks(BATCH_SIZE).nth(number - 1).unwrap_or_default();
-        let months: BTreeSet<_> = batch.iter().map(|row| (row.project, Period::of(row.day))).collect();
-        let totals: Vec<_> = months.into_iter().map(&total).collect();
         // Only the last batch completes the flush.
         let as_of = if number == batches { as_of } else { Timestamp::EARLIEST };
-        if !ledger::write(db, journal, as_of, batch, &totals).await? {
+        if !ledger::write(db, journal, as_of, batch).await? {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// Returns the total count of a month in a journal.
-fn total(sent: &SentCounters, added: &BTreeMap<(ProjectId, Period), i64>, month: (ProjectId, Period)) -> MonthTotal {
-    let (before, more) = (sent.totals.get(&month), added.get(&month));
-    let count = before.copied().unwrap_or(0) + more.copied().unwrap_or(0);
-    MonthTotal { project: month.0, period: month.1, count }
 }

@@ -85,8 +85,6 @@ pub(crate) struct FlushState {
 pub(crate) struct SentCounters {
     /// Reading of each slot, in the order of first use.
     pub readings: Vec<CounterValue>,
-    /// Total of each project in each month.
-    pub totals: HashMap<(ProjectId, Period), i64>,
     /// Months that turned out to be final.
     pub final_months: HashSet<(ProjectId, Period)>,
     /// Whether the journal is listed as open.
