@@ -9,11 +9,12 @@ use std::{
 
 use cloudapi::base::runtime::clock::Clock;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{
     lists::List,
+    project::Project,
     samples,
     seed::{Counts, Seed},
     shapes::{LARGE_PROJECT, Shape},
@@ -23,10 +24,6 @@ use crate::{
     },
 };
 
-/// Items on a page, if the request does not say.
-const PAGE: u64 = 25;
-/// Number of rows before page ten thousand.
-const DEEP_ROWS: u64 = (10_000 - 1) * PAGE;
 /// Maximum number of pages that are read to find a cursor that is not the ID of a row.
 const WALKED_PAGES: usize = 10;
 const JSON: &str = "content-type: application/json\r\n";
@@ -41,16 +38,6 @@ pub struct Deployment {
     projects: Vec<Project>,
     /// Cursors that were found by reading pages, by the path of the first page.
     walked: BTreeMap<String, Option<String>>,
-}
-
-struct Project {
-    /// ID, as clients see it.
-    id: String,
-    key: String,
-    /// Values of `$` variables and of path parameters.
-    variables: BTreeMap<String, String>,
-    /// Cursor of page ten thousand of each list, by path.
-    cursors: BTreeMap<String, String>,
 }
 
 /// Response to a request.
@@ -76,9 +63,7 @@ impl Deployment {
             let is_large = number == LARGE_PROJECT;
             let counts = if is_large { counts } else { Counts::SMALL };
             let seed = Seed::new(u32::try_from(number)?, id.parse()?, user, counts, now);
-            seed.insert(&mut db).await?;
-            let cursors = if is_large { deep_cursors(&mut db, &seed, lists).await? } else { BTreeMap::new() };
-            projects.push(Project { id, key, variables: seed.variables(), cursors });
+            projects.push(Project::insert(&mut db, &seed, id, key, if is_large { lists } else { &[] }).await?);
         }
         // Autovacuum does both within minutes. The checkpoint writes what would be written during the measurement.
         for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
@@ -111,7 +96,7 @@ impl Deployment {
             cursor = found;
             paging.push(("cursor", cursor.as_str()));
         }
-        Ok(Some(self.get_request(shape, &self.path(list, shape, &paging))))
+        Ok(Some(self.get_request(shape, &self.projects[shape.project].path(list, shape, &paging))))
     }
 
     fn get_request(&self, shape: &Shape, path: &str) -> Vec<u8> {
@@ -119,31 +104,11 @@ impl Deployment {
         request("GET", path, secret, "", "")
     }
 
-    fn path(&self, list: &List, shape: &Shape, paging: &[(&str, &str)]) -> String {
-        let project = &self.projects[shape.project];
-        let mut path = list.path.clone();
-        for (name, value) in &project.variables {
-            path = path.replace(&format!("{{{name}}}"), value);
-        }
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        if list.is_in_project && !shape.with_key {
-            query.append_pair("project_id", &project.id);
-        }
-        for (name, sample) in &shape.filters {
-            let variable = sample.value.strip_prefix('$').and_then(|name| project.variables.get(name));
-            query.append_pair(name, variable.unwrap_or(&sample.value));
-        }
-        for (name, value) in paging {
-            query.append_pair(name, value);
-        }
-        format!("{path}?{}", query.finish())
-    }
-
     async fn cursor(&mut self, list: &List, shape: &Shape) -> Result<Option<String>> {
         if samples::rows(&list.path).is_some() {
             return Ok(self.projects[shape.project].cursors.get(&list.path).cloned());
         }
-        let first = self.path(list, shape, &[]);
+        let first = self.projects[shape.project].path(list, shape, &[]);
         if let Some(found) = self.walked.get(&first) {
             return Ok(found.clone());
         }
@@ -168,7 +133,7 @@ impl Deployment {
     }
 
     async fn get(&mut self, list: &List, shape: &Shape, paging: &[(&str, &str)]) -> Result<Reply> {
-        let request = self.get_request(shape, &self.path(list, shape, paging));
+        let request = self.get_request(shape, &self.projects[shape.project].path(list, shape, paging));
         self.send(&request).await
     }
 
@@ -230,23 +195,4 @@ async fn create(client: &mut Client, path: &str, session: &str, body: &Value, me
     let created = client.send(&request("POST", path, session, JSON, &body.to_string()), 201).await?;
     let created: Value = serde_json::from_slice(created)?;
     Ok(created[member].as_str().ok_or("no text in a response")?.to_owned())
-}
-
-/// The cursors of page ten thousand, or of the middle of a list that is shorter.
-async fn deep_cursors(db: &mut PgConnection, seed: &Seed, lists: &[List]) -> Result<BTreeMap<String, String>> {
-    let mut cursors = BTreeMap::new();
-    for list in lists {
-        let (Some(rows), Some(prefix)) = (samples::rows(&list.path), &list.id_prefix) else { continue };
-        let rows = seed.fill(rows);
-        let sql = format!(
-            "SELECT id FROM ({rows}) AS listed (id) ORDER BY id
-             OFFSET (SELECT least({}, count(*) / 2) FROM ({rows}) AS counted) LIMIT 1",
-            DEEP_ROWS - 1
-        );
-        let id: Option<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_optional(&mut *db).await?;
-        if let Some(id) = id {
-            cursors.insert(list.path.clone(), format!("{prefix}_{:x}", id.as_u128()));
-        }
-    }
-    Ok(cursors)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::samples::{self, Sample};
+use super::samples::{self, Sample};
 
 /// Query parameters that are not filters.
 const PAGING: [&str; 4] = ["cursor", "limit", "order", "project_id"];

@@ -11,6 +11,7 @@
 mod deployment;
 mod lists;
 mod measure;
+mod project;
 mod samples;
 mod seed;
 mod shapes;

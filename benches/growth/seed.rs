@@ -13,7 +13,7 @@ use cloudapi::base::{
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use crate::{
+use super::{
     statements::{FUNCTIONS, OF_PROJECT, OF_USER},
     support::Result,
 };

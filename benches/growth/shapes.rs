@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{lists::List, samples::Sample};
+use super::{lists::List, samples::Sample};
 
 /// Project with most of the rows of the large database.
 pub const LARGE_PROJECT: usize = 0;

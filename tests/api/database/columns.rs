@@ -44,7 +44,7 @@ async fn ask_all(app: &TestApp) -> Vec<String> {
 }
 
 /// Makes the background workers do work.
-async fn work(app: &TestApp, receiver: &Receiver) {
+pub(super) async fn work(app: &TestApp, receiver: &Receiver) {
     let owner = app.owner().await;
     let url = receiver.url();
     let body = json!({ "project_id": owner.project, "url": url, "event_types": ["key.created"] });

@@ -4,6 +4,7 @@ mod columns;
 mod disk;
 mod errcodes;
 mod outcome;
+mod plans;
 mod sqlstates;
 mod standby;
 

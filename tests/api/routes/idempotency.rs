@@ -10,7 +10,7 @@ use crate::support::{
     Identity, Key, Reply, TestApp,
     cloud::{insert_network, insert_operation, insert_volume},
     hooks::{create_idle_webhook, insert_delivery},
-    items::body_of_creation,
+    items::body_of_write,
 };
 
 /// Sends a POST or PATCH with an idempotency key.
@@ -42,16 +42,7 @@ async fn every_idempotent_write_replays_its_first_response() {
     for operation in routes::table().operations().filter(|operation| operation.response.is_idempotent()) {
         let owner = app.owner().await;
         let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::identity::role::Role::Member).await);
-        let body = match (operation.method.as_str(), operation.path) {
-            ("PATCH", "/v1/projects/{project_id}") => json!({ "metadata": { "a": "b" } }),
-            ("PATCH", "/v1/keys/{key_id}" | "/v1/resources/{resource_id}") => json!({ "name": "renamed" }),
-            ("POST", "/v1/keys/{key_id}/rotate" | "/v1/webhooks/{webhook_id}/rotate-secret") => json!({}),
-            ("PATCH", "/v1/users/{user_id}") => json!({ "role": "viewer" }),
-            ("PATCH", "/v1/webhooks/{webhook_id}") => json!({ "description": "d" }),
-            ("POST", "/v1/resources/{resource_id}/actions") => json!({ "action": "resize", "size_gib": 40 }),
-            ("POST", path) => body_of_creation(path, &owner.project).unwrap_or_default(),
-            other => panic!("{other:?} is idempotent: add its body here"),
-        };
+        let body = body_of_write(operation, &owner.project).unwrap_or_default();
         let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
         let resource = match operation.path {
             "/v1/resources/{resource_id}/actions" => insert_volume(&owner).await,

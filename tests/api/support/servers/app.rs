@@ -104,7 +104,8 @@ impl TestApp {
         Self::start_on(database.clone(), Clock::system(), AppOptions::default()).await
     }
 
-    async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
+    /// Starts a server on this database.
+    pub async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
         Self::start_exactly(database, clock, AppOptions { pulse_interval: PULSE_INTERVAL, ..options }).await
     }
 
