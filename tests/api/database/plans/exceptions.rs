@@ -106,6 +106,12 @@ pub const LISTS: &[(&str, &str)] = &[
     ("/v1/resources phase provider", "TODO: graph"),
     ("/v1/resources provider", "TODO: graph"),
     ("/v1/sessions", "TODO: lists"),
+    ("/v1/usage/breakdown", "TODO: usage"),
+    ("/v1/usage/breakdown from", "TODO: usage"),
+    ("/v1/usage/breakdown from group_by", "TODO: usage"),
+    ("/v1/usage/breakdown group_by", "TODO: usage"),
+    ("/v1/usage/breakdown group_by to", "TODO: usage"),
+    ("/v1/usage/breakdown to", "TODO: usage"),
     ("/v1/users role", "TODO: lists"),
     ("/v1/webhooks/{webhook_id}/deliveries status", "TODO: lists"),
 ];
