@@ -8,13 +8,14 @@ use sqlx::PgConnection;
 use super::recorder::Statement;
 
 /// Tables whose number of rows does not grow with the use of a deployment, and the table of the simulated provider.
-pub const CONSTANT_TABLES: [&str; 8] = [
+pub const CONSTANT_TABLES: [&str; 9] = [
     "audit_sealer",
     "auth_clock",
     "auth_nodes",
     "deployment",
     "provider_sweeps",
     "quick_start",
+    "quota_clock",
     "sim_objects",
     "usage_routes",
 ];
@@ -51,6 +52,8 @@ struct Index {
     table_name: String,
     columns: Vec<String>,
     is_unique: bool,
+    /// Condition that all rows in the index match: that of a partial index, and that columns are not NULL.
+    predicate: String,
     /// Whether some rows of the table are not in the index.
     is_partial: bool,
     is_btree: bool,
@@ -68,7 +71,10 @@ impl Indexes {
         let rows: Vec<Index> = sqlx::query_as(
             "SELECT c.relname::text AS name, i.indrelid::regclass::text AS table_name,
                     ARRAY(SELECT pg_get_indexdef(c.oid, n, true) FROM generate_series(1, i.indnkeyatts) n) AS columns,
-                    i.indisunique AS is_unique, i.indpred IS NOT NULL AS is_partial, a.amname = 'btree' AS is_btree
+                    i.indisunique AS is_unique, i.indpred IS NOT NULL AS is_partial, a.amname = 'btree' AS is_btree,
+                    concat_ws(' AND ', pg_get_expr(i.indpred, i.indrelid),
+                              (SELECT string_agg(format('(%s IS NOT NULL)', t.attname), ' AND ') FROM pg_attribute t
+                               WHERE t.attrelid = i.indrelid AND t.attnum > 0 AND t.attnotnull)) AS predicate
              FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
              WHERE c.relnamespace = current_schema()::regnamespace",
         )
@@ -112,7 +118,7 @@ impl Indexes {
 
     fn bound(&self, node: &Value, streams: bool) -> Bound {
         match text(node, "Node Type") {
-            "Index Scan" | "Index Only Scan" => self.bound_of_index(node, streams && node["Filter"].is_null()),
+            "Index Scan" | "Index Only Scan" => self.bound_of_index(node, streams),
             "Bitmap Heap Scan" => children(node).map(|child| self.bound(child, false)).max().unwrap_or(Bound::Table),
             "Bitmap Index Scan" => self.bound_of_index(node, false),
             "BitmapAnd" => children(node).map(|child| self.bound(child, false)).min().unwrap_or(Bound::Table),
@@ -128,7 +134,12 @@ impl Indexes {
         let Some(index) = self.0.get(text(node, "Index Name")).filter(|index| index.is_btree) else {
             return Bound::Table;
         };
-        let conditions = conditions(text(node, "Index Cond"));
+        let known: Vec<&str> = clauses(&index.predicate).into_iter().flat_map(clauses).map(unwrap).collect();
+        let is_implied = |clause: &&str| known.contains(&unwrap(clause));
+        let has_filter = !clauses(text(node, "Filter")).iter().all(is_implied);
+        let mut conditions = clauses(text(node, "Index Cond"));
+        conditions.retain(|clause| !is_implied(clause));
+        let conditions: Vec<Condition> = conditions.into_iter().map(condition).collect();
         let is_equal = |column: &String| {
             conditions.iter().any(|condition| condition.is_equality && condition.columns == [column.as_str()])
         };
@@ -143,9 +154,9 @@ impl Indexes {
             let applies = unique.table_name == index.table_name && !unique.is_partial || unique.name == index.name;
             applies && unique.is_unique && unique.columns.iter().all(|column| equal.contains(column))
         });
-        if is_one_row || streams && is_tight {
+        if is_one_row || streams && is_tight && !has_filter {
             Bound::Page
-        } else if prefix > 0 && TENANT_COLUMNS.contains(&index.columns[0].as_str()) {
+        } else if equal.iter().any(|column| TENANT_COLUMNS.contains(&column.as_str())) {
             Bound::Tenant
         } else {
             Bound::Table
@@ -181,9 +192,9 @@ fn describe(node: &Value) -> String {
     described
 }
 
-/// Splits the conditions of an index scan, such as `((project_id = $1) AND (ROW(a, b) > ROW($2, $3)))`.
-fn conditions(text: &str) -> Vec<Condition> {
-    split(unwrap(text), " AND ").into_iter().filter(|clause| !clause.is_empty()).map(condition).collect()
+/// Splits conditions such as `((project_id = $1) AND (ROW(a, b) > ROW($2, $3)))`.
+fn clauses(text: &str) -> Vec<&str> {
+    split(unwrap(text), " AND ").into_iter().filter(|clause| !clause.is_empty()).collect()
 }
 
 fn condition(clause: &str) -> Condition {
