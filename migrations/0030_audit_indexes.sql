@@ -10,3 +10,6 @@ DROP INDEX audit_entries_by_actor, audit_entries_by_target;
 -- Not partial, because the planner prefers the primary key to a partial index where it assumes that most entries are events.
 CREATE INDEX audit_entries_by_event ON audit_entries (project_id, is_event, id);
 DROP INDEX audit_entries_events;
+-- Without redacted entries, whose action is null.
+DROP INDEX audit_entries_by_action;
+CREATE INDEX audit_entries_by_action ON audit_entries (project_id, action, id) WHERE action IS NOT NULL;

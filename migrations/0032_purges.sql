@@ -35,6 +35,7 @@ CREATE TABLE purges (
     due_at  timestamptz  NOT NULL DEFAULT now(),
     PRIMARY KEY (kind, id)
 );
+CREATE INDEX purges_due ON purges (due_at);
 
 -- Removes up to `a_limit` rows. Returns 0 if there is nothing to do now, so that callers repeat it until then. Waits for no
 -- lock. Rows that are removed stay in the table until it is vacuumed; only an index scan does not read them again.

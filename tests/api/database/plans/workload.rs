@@ -85,7 +85,7 @@ async fn run() -> Option<Workload> {
     let _recording = recorder.start();
     let app = TestApp::start_on(database, Clock::system(), without_workers()).await;
     let owner = app.owner().await;
-    let all_lists = lists::all(routes::description());
+    let all_lists = lists::all(&routes::description());
     // Inserts the routes, of which the rows count requests.
     app.flush_usage().await;
     make_pages(&mut admin).await;
