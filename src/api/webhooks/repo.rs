@@ -50,9 +50,11 @@ pub fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> BoxFutu
 async fn enqueue_between(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
     let mut matches: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
         "SELECT e.id, w.id, e.project_id, e.action
-         FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
-         WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
-           AND CASE e.action
+         FROM (SELECT id, project_id, action, target_id FROM audit_entries
+               WHERE id > $1 AND id <= $2 AND is_event OFFSET 0) e
+         -- The webhooks of a few projects are looked up, instead of all webhooks being joined.
+         CROSS JOIN LATERAL (SELECT id, event_types FROM webhooks WHERE project_id = e.project_id AND enabled OFFSET 0) w
+         WHERE CASE e.action
                WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
                ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END",
     )

@@ -231,5 +231,6 @@ async fn slow_export_client_holds_no_connection_and_a_disconnect_ends_the_export
         is_same.then_some(())
     })
     .await;
-    assert!(last < 6000, "{last} entries were read for a client that took almost none");
+    // 6,000 were read when they were sealed, for webhooks.
+    assert!(last < 9000, "{last} entries were read for a client that took almost none");
 }

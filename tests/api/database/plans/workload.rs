@@ -60,6 +60,13 @@ pub struct Workload {
     pub proofs: Vec<Statement>,
 }
 
+impl Workload {
+    /// The planned SQL texts.
+    pub fn texts(&self) -> Vec<&str> {
+        self.statements.iter().map(|statement| statement.text.as_str()).collect()
+    }
+}
+
 /// Request of a list.
 pub struct ListRequest {
     /// Path of the list and names of its filters, such as `/v1/keys status`.
