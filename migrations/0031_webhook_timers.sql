@@ -49,8 +49,13 @@ SELECT webhook_id, min(next_attempt_at) FROM webhook_deliveries WHERE next_attem
 
 -- Claims due deliveries of these webhooks, up to the count of each, for the duration of a lease, and returns them.
 -- Replaces the webhooks' timers by one each, for their earliest pending delivery. Skips what another server is claiming.
+-- Everything about a delivery is read by the statement that claims it: the caller's statement may be from before the
+-- event, which it would take for an event that is gone.
 CREATE FUNCTION claim_webhook_deliveries(a_webhooks uuid[], counts bigint[], lease interval)
-RETURNS TABLE (id uuid, attempt int, attempts jsonb, webhook_id uuid, project_id uuid, event_id uuid)
+RETURNS TABLE (
+    id uuid, attempt int, failures int, webhook_id uuid, project_id uuid, event_id uuid,
+    url text, secret bytea, previous_secret bytea, previous_expires_at timestamptz, payload bytea
+)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -64,10 +69,19 @@ BEGIN
             CROSS JOIN LATERAL (SELECT id FROM webhooks WHERE id = turn.webhook_id AND enabled OFFSET 0) w
             CROSS JOIN LATERAL (SELECT d.id FROM webhook_deliveries d
                                 WHERE d.webhook_id = turn.webhook_id AND d.next_attempt_at <= now()
-                                ORDER BY d.next_attempt_at LIMIT turn.count FOR UPDATE SKIP LOCKED) due)
-        UPDATE webhook_deliveries d SET attempt = d.attempt + 1, next_attempt_at = now() + lease
-        WHERE d.id = ANY (ARRAY(SELECT id FROM taken))
-        RETURNING d.id, d.attempt, d.attempts, d.webhook_id, d.project_id, d.event_id;
+                                ORDER BY d.next_attempt_at LIMIT turn.count FOR UPDATE SKIP LOCKED) due
+        ), claimed AS (
+            UPDATE webhook_deliveries d SET attempt = d.attempt + 1, next_attempt_at = now() + lease
+            WHERE d.id = ANY (ARRAY(SELECT id FROM taken))
+            RETURNING d.id, d.attempt, d.attempts, d.webhook_id, d.project_id, d.event_id
+        )
+        SELECT c.id, c.attempt,
+               (SELECT count(*)::int FROM jsonb_array_elements(c.attempts) AS a
+                WHERE a ->> 'error' IS NOT NULL AND a ->> 'cause' IS DISTINCT FROM 'server'),
+               c.webhook_id, c.project_id, c.event_id, w.url, w.secret, w.previous_secret, w.previous_expires_at,
+               (SELECT e.payload FROM audit_entries e WHERE e.project_id = c.project_id AND e.id = c.event_id)
+        FROM claimed c CROSS JOIN LATERAL (SELECT url, secret, previous_secret, previous_expires_at
+                                           FROM webhooks WHERE id = c.webhook_id OFFSET 0) w;
     -- A statement of its own, so that it sees the delivery of each timer that was deleted.
     INSERT INTO webhook_timers (webhook_id, due_at)
     SELECT turn.webhook_id, first.next_attempt_at FROM unnest(a_webhooks) AS turn (webhook_id)

@@ -1,6 +1,7 @@
 //! Webhooks, against real receivers on real sockets.
 
 mod addresses;
+mod claims;
 mod delivery;
 mod manage;
 mod own_failures;

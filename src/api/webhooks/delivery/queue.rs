@@ -86,14 +86,9 @@ pub async fn claim(
     let webhooks: Vec<_> = limits.iter().map(|limit| limit.0).collect();
     let counts: Vec<_> = limits.iter().map(|limit| i64::try_from(limit.1).unwrap_or(i64::MAX)).collect();
     sqlx::query_as(
-        "SELECT d.id, d.attempt,
-                (SELECT count(*)::int FROM jsonb_array_elements(d.attempts) AS a
-                 WHERE a ->> 'error' IS NOT NULL AND a ->> 'cause' IS DISTINCT FROM 'server') AS failures,
-                d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret, w.previous_expires_at,
-                (SELECT e.payload FROM audit_entries e WHERE e.project_id = d.project_id AND e.id = d.event_id) AS payload
-         FROM claim_webhook_deliveries($1, $2, make_interval(secs => $3)) d
-         CROSS JOIN LATERAL (SELECT url, secret, previous_secret, previous_expires_at
-                             FROM webhooks WHERE id = d.webhook_id OFFSET 0) w",
+        "SELECT id, attempt, failures, webhook_id, project_id, event_id, url, secret, previous_secret,
+                previous_expires_at, payload
+         FROM claim_webhook_deliveries($1, $2, make_interval(secs => $3))",
     )
     .bind(webhooks)
     .bind(counts)
