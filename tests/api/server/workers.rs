@@ -30,7 +30,10 @@ async fn start(pause: Duration) -> (TestApp, WorkerFaults) {
     };
     let options =
         AppOptions { workers, audit_retention_months: Some(1200), cloud: fast_provider(), ..AppOptions::default() };
-    (TestApp::start_with(options).await, faults)
+    let app = TestApp::start_with(options).await;
+    eventually("all workers", async || started(&app).iter().all(|name| app.workers.get(name).is_some()).then_some(()))
+        .await;
+    (app, faults)
 }
 
 /// Workers of the table that run in these tests.
