@@ -215,6 +215,5 @@ pub async fn delete(
     repo::delete(tx.db(), tenant).await?;
     tx.invalidate(Subject::Project(id));
     let change = Change::new(Action::ProjectDeleted, id, Some(id)).deleted(&project);
-    let reply = tx.commit(change, reply).await?;
-    Ok(reply)
+    tx.commit(change, reply).await
 }

@@ -44,6 +44,8 @@ pub struct Scan<'a> {
     /// Text column of the index between `key` and `id`, if the list has several values in it. There should be few: the
     /// scan merges the rows of all of them.
     pub merged: Option<&'a str>,
+    /// Condition of a partial index, beginning with AND.
+    pub partial: &'a str,
     /// ID after which the scan starts.
     pub after: &'a str,
     /// Condition at which the list ends, beginning with AND.
@@ -65,6 +67,7 @@ impl Scan<'_> {
         key: &[],
         id: "id",
         merged: None,
+        partial: "",
         after: "$1",
         until: "",
         lookup: "",
@@ -127,14 +130,14 @@ impl Scan<'_> {
             Order::Asc => ">",
             Order::Desc => "<",
         };
-        let Self { table, columns, .. } = self;
+        let Self { table, columns, partial, .. } = self;
         let names = list(key, |(name, _)| format!("{name}, "));
         let values = list(key, |(_, value)| format!("{value}, "));
         // An index may leave out rows that are null in one of the other columns.
         let not_null = list(key.get(1..).unwrap_or_default(), |(name, _)| format!(" AND {name} IS NOT NULL"));
         let (sorted, (id, start)) = (sort("", key, last.0, order), last);
         format!(
-            "SELECT {columns} FROM {table} WHERE ({names}{id}) {after} ({values}{start}){not_null} AND {id} IS NOT NULL
+            "SELECT {columns} FROM {table} WHERE ({names}{id}) {after} ({values}{start}){not_null} AND {id} IS NOT NULL{partial}
              ORDER BY {sorted} LIMIT {rows}"
         )
     }

@@ -10,9 +10,12 @@ use crate::{
     base::{
         id::{self, Id},
         identity::tenant::Tenant,
-        input::page::{Order, Page, PageRequest},
+        input::page::{Page, PageRequest},
     },
-    db::lists::merge::{MAX_ROWS, MergeScan},
+    db::lists::{
+        merge::{MAX_ROWS, MergeScan},
+        scan::Scan,
+    },
     resources::{
         api::{
             input::{OperationFilter, ResourceFilter},
@@ -65,7 +68,7 @@ pub async fn resources(
     };
     let (pairs, keys) = filter.labels();
     let mut terms = pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
-    // Few resources of a project are in a phase that ends by itself, so the phase comes before the label.
+    // Few resources of a project are in a transitional phase, so the phase comes before the label.
     let is_settled = filter.phase.is_none_or(|phase| matches!(phase, Phase::Active | Phase::Failed | Phase::Deleted));
     let term = terms.next().or_else(|| keys.first().cloned()).filter(|_| is_settled);
     let (scan, condition) = match term {
@@ -107,35 +110,14 @@ async fn live_resources(
     tenant: Tenant,
     page: &PageRequest<id::Resource>,
 ) -> sqlx::Result<Page<StoredResource, id::Resource>> {
-    // A row comparison, so that no other index is in this order. The project is decided outside of the LIMIT: as a
-    // condition of the scan, it would be a reason to use another index.
-    macro_rules! sql {
-        ($operator:literal, $direction:literal) => {
-            concat!(
-                "SELECT ",
-                resource_columns!(""),
-                " FROM (SELECT ",
-                resource_columns!(""),
-                " FROM (SELECT ",
-                resource_columns!(""),
-                " FROM resources WHERE (project_id, id) ",
-                $operator,
-                " ($3, $1) AND phase <> 'deleted' ORDER BY project_id ",
-                $direction,
-                ", id ",
-                $direction,
-                " LIMIT 1000) bounded LIMIT $2) looked WHERE project_id = $3 ORDER BY id ",
-                $direction
-            )
-        };
-    }
-    let sql = match page.order {
-        Order::Asc => sql!(">", "ASC"),
-        Order::Desc => sql!("<", "DESC"),
+    let scan = Scan {
+        table: "resources",
+        columns: resource_columns!(""),
+        key: &[("project_id", "$3")],
+        partial: " AND phase <> 'deleted'",
+        ..Scan::DEFAULT
     };
-    let rows: Vec<StoredResource> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
-    Ok(page.page(rows, |resource| resource.id))
+    scan.page(db, page, |query| query.bind(tenant.project_id())).await
 }
 
 /// Lists the tenant's operations on resources of some kinds.

@@ -133,6 +133,14 @@ async fn list_all(who: &impl Identity, path: &str) -> Vec<String> {
     }
 }
 
+/// Asserts that all pages of a list have these IDs, which are in ascending order.
+async fn assert_list(who: &impl Identity, path: &str, mut expected: Vec<&str>, is_descending: bool, seed: u64) {
+    if is_descending {
+        expected.reverse();
+    }
+    assert_eq!(list_all(who, path).await, expected, "seed {seed}: {path}");
+}
+
 /// Adds a parameter to a query, if it has a value.
 fn add(query: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value {
@@ -176,7 +184,7 @@ async fn every_combination_of_filters_lists_exactly_the_matching_resources() {
             add(&mut path, "provider", provider);
             add(&mut path, "phase", phase.map(Phase::as_str));
             add(&mut path, "label", label);
-            let mut expected: Vec<&str> = items
+            let expected: Vec<&str> = items
                 .iter()
                 .filter(|item| kind.is_none_or(|kind| item.kind == kind))
                 .filter(|item| !only_storage || item.kind == Kind::Volume)
@@ -185,11 +193,7 @@ async fn every_combination_of_filters_lists_exactly_the_matching_resources() {
                 .filter(|item| label.is_none_or(|label| item.has_labels(label)))
                 .map(|item| item.id.as_str())
                 .collect();
-            if is_descending {
-                expected.reverse();
-            }
-            let listed = list_all(if only_storage { storage } else { key }, &path).await;
-            assert_eq!(listed, expected, "seed {seed}: {path}");
+            assert_list(if only_storage { storage } else { key }, &path, expected, is_descending, seed).await;
         })
         .await;
 
@@ -268,7 +272,7 @@ async fn every_combination_of_filters_lists_exactly_the_matching_operations() {
             add(&mut path, "resource_id", resource.map(|resource| resource.id.as_str()));
             add(&mut path, "status", status.map(OperationStatus::as_str));
             add(&mut path, "type", kind.map(OperationType::as_str));
-            let mut expected: Vec<&str> = operations
+            let expected: Vec<&str> = operations
                 .iter()
                 .filter(|operation| resource.is_none_or(|resource| operation.1.id == resource.id))
                 .filter(|operation| !only_storage || operation.1.kind == Kind::Volume)
@@ -276,11 +280,7 @@ async fn every_combination_of_filters_lists_exactly_the_matching_operations() {
                 .filter(|operation| status.is_none_or(|status| operation.3 == status))
                 .map(|operation| operation.0.as_str())
                 .collect();
-            if is_descending {
-                expected.reverse();
-            }
-            let listed = list_all(if only_storage { storage } else { key }, &path).await;
-            assert_eq!(listed, expected, "seed {seed}: {path}");
+            assert_list(if only_storage { storage } else { key }, &path, expected, is_descending, seed).await;
         })
         .await;
 }

@@ -1,28 +1,14 @@
 //! Claims of deliveries by the statement that sends them.
 
-use std::sync::Arc;
-
-use cloudapi::{
-    base::id::WebhookId,
-    server::{state::AppOptions, supervision::status::WorkerOptions},
-};
+use cloudapi::{base::id::WebhookId, server::state::AppOptions};
 use serde_json::json;
 
 use super::{allow_loopback, deliveries, fast_policy, webhook};
-use crate::support::{TestApp, eventually};
+use crate::support::{TestApp, eventually, worker_faults};
 
 /// Options of a server that claims no deliveries.
 fn without_delivery_worker() -> AppOptions {
-    let workers = WorkerOptions {
-        decorator: Some(Arc::new(|worker, heartbeat, body| {
-            if worker != "webhook_delivery" {
-                return body;
-            }
-            Box::pin(async move { heartbeat.wait_for(heartbeat.stop().cancelled()).await })
-        })),
-        ..WorkerOptions::default()
-    };
-    AppOptions { workers, ..allow_loopback(fast_policy()) }
+    AppOptions { workers: worker_faults::only(|worker| worker != "webhook_delivery"), ..allow_loopback(fast_policy()) }
 }
 
 #[tokio::test]

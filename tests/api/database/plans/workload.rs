@@ -16,7 +16,7 @@ use cloudapi::{
     base::{identity::scope::Scope, runtime::clock::Clock},
     db::deletions,
     resources::store::queue as operations,
-    server::{routes, state::AppOptions, supervision::status::WorkerOptions},
+    server::{routes, state::AppOptions},
     tx::idempotency,
 };
 use serde_json::{Value, json};
@@ -42,6 +42,7 @@ use crate::{
         Identity, Session, TestApp, cloud, cluster,
         items::{Items, body_of_write},
         receiver::Receiver,
+        worker_faults,
     },
 };
 
@@ -149,15 +150,7 @@ async fn run() -> Option<Workload> {
 
 /// Options of a server that only renews its lease, so that all other statements are those of requests.
 fn without_workers() -> AppOptions {
-    let workers = WorkerOptions {
-        decorator: Some(Arc::new(|worker, heartbeat, body| {
-            if worker == "auth_lease" {
-                return body;
-            }
-            Box::pin(async move { heartbeat.wait_for(heartbeat.stop().cancelled()).await })
-        })),
-        ..WorkerOptions::default()
-    };
+    let workers = worker_faults::only(|worker| worker == "auth_lease");
     AppOptions { workers, cloud: cloud::fast_provider(), ..AppOptions::default() }
 }
 

@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use cloudapi::{base::runtime::heartbeat::Heartbeat, server::supervision::status::Decorator};
+use cloudapi::{
+    base::runtime::heartbeat::Heartbeat,
+    server::supervision::status::{Decorator, WorkerOptions},
+};
 use tokio::sync::Notify;
 
 /// Fault of a worker.
@@ -19,6 +22,17 @@ pub enum Fault {
     Stall,
     /// The worker ends early.
     Return,
+}
+
+/// Options of a server on which only the workers with these names work.
+pub fn only(works: impl Fn(&str) -> bool + Send + Sync + 'static) -> WorkerOptions {
+    let decorator: Decorator = Arc::new(move |worker, heartbeat, body| {
+        if works(worker) {
+            return body;
+        }
+        Box::pin(async move { heartbeat.wait_for(heartbeat.stop().cancelled()).await })
+    });
+    WorkerOptions { decorator: Some(decorator), ..WorkerOptions::default() }
 }
 
 /// Faults that wait for their workers.
