@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cloudapi::base::runtime::clock::Clock;
@@ -169,7 +169,7 @@ impl Deployment {
 }
 
 /// Creates the small project, and a key of each project with the scopes of all lists. Returns the projects and keys,
-/// the large project first. The server also inserts its routes into the database.
+/// the large project first. The server also inserts its routes into the database, and seals the audit entries.
 async fn create_keys(
     folder: &Path,
     database: &str,
@@ -186,6 +186,11 @@ async fn create_keys(
         let body = json!({ "project_id": project, "scopes": scopes });
         let key = create(&mut client, "/v1/keys", session, &body, "key").await?;
         keys.push((project, key));
+    }
+    // Entries that the next server sealed minutes later would widen the range of IDs that a time range reads.
+    let mut db = PgConnection::connect(database).await?;
+    while sqlx::query_scalar::<_, bool>("SELECT EXISTS (SELECT FROM audit_staged)").fetch_one(&mut db).await? {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(keys)
 }
