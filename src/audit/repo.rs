@@ -90,7 +90,8 @@ pub(super) async fn sealer_status(
                 (SELECT count(*)
                  FROM (SELECT FROM audit_staged WHERE (xact, position) > ($1::text::xid8, $2) LIMIT $3) s) AS staged,
                 (SELECT last_id FROM audit_sealer) AS last_id,
-                EXISTS (SELECT FROM audit_chains WHERE uncovered_since <= $4) AS is_due",
+                coalesce((SELECT uncovered_since FROM audit_chains WHERE uncovered_since IS NOT NULL
+                          ORDER BY uncovered_since LIMIT 1) <= $4, false) AS is_due",
     )
     .bind(last.xact.to_string())
     .bind(last.position)

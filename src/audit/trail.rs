@@ -82,7 +82,7 @@ pub async fn list(
     let given = [("target_id", "$4", filter.target), ("actor_id", "$5", filter.actor), ("action", "$6", action)];
     let mut key = vec![("project_id", "$3")];
     key.extend(given.iter().filter(|(.., value)| value.is_some()).map(|(column, parameter, _)| (*column, *parameter)));
-    let merged = (key.len() == 2 && action.is_none()).then_some("action");
+    let merged: &[_] = if key.len() == 2 && action.is_none() { &["action"] } else { &[] };
     let conditions = [
         (key.len() == 4).then_some("action = $6"),
         filter.from.map(|_| occurred!(">= $8")),
@@ -93,14 +93,16 @@ pub async fn list(
     // A merge reads only the index, because it reads more rows than the page has.
     let indexed = key.iter().map(|(column, _)| *column).chain(["action", "id"]).collect::<Vec<_>>().join(", ");
     let (columns, lookup, item) = match merged {
-        None => (entry_columns!(), "", ""),
-        Some(_) => (&*indexed, LOOKUP, LOOKED_UP),
+        [] => (entry_columns!(), "", ""),
+        _ => (&*indexed, LOOKUP, LOOKED_UP),
     };
     let scan = Scan {
         table: "audit_entries",
         columns,
         key: &key,
         merged,
+        // There are many actions.
+        max_rows: if merged.is_empty() { Scan::DEFAULT.max_rows } else { 0 },
         after: match page.order {
             Order::Asc if from => concat!("greatest($1, ", lowest_id!("$7 - earliest_by"), ")"),
             Order::Desc if to => concat!("least($1, ", lowest_id!("$9 + latest_by + 1"), ")"),

@@ -108,7 +108,10 @@ pub async fn close(db: &mut PgConnection, journal: Uuid, now: Timestamp) -> sqlx
 /// Lists the open journals, oldest flush first.
 pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJournal>> {
     sqlx::query_as(
-        "SELECT journal, opened_at, flushed_at FROM usage_journals WHERE closed_at IS NULL ORDER BY flushed_at, id",
+        "SELECT journal, opened_at, flushed_at FROM (
+             SELECT id, journal, opened_at, flushed_at FROM usage_journals
+             WHERE closed_at IS NULL ORDER BY opened_at, id LIMIT 10000
+         ) open ORDER BY flushed_at, id",
     )
     .fetch_all(db)
     .await
@@ -304,11 +307,15 @@ pub async fn record_notices(db: &mut PgConnection, notices: &[(Notice, String)])
 
 /// Removes the notices and quota states of months before `period`.
 pub async fn delete_notices_before(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM quota_notices WHERE period < $1").bind(period.first()).execute(&mut *db).await?;
-    sqlx::query("DELETE FROM quota_states WHERE period < $1 AND period > $2")
-        .bind(period.first())
-        .bind(QuotaUsage::every_month().first())
-        .execute(db)
-        .await
-        .map(drop)
+    const DELETES: [&str; 2] = [
+        "DELETE FROM quota_notices WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM quota_notices WHERE period < $1 AND period > $2 ORDER BY period LIMIT 1000))",
+        "DELETE FROM quota_states WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM quota_states WHERE period < $1 AND period > $2 ORDER BY period LIMIT 1000))",
+    ];
+    for delete in DELETES {
+        let batch = || sqlx::query(delete).bind(period.first()).bind(QuotaUsage::every_month().first());
+        while batch().execute(&mut *db).await?.rows_affected() > 0 {}
+    }
+    Ok(())
 }

@@ -33,10 +33,13 @@ impl From<PeriodRow> for Usage {
 
 /// Returns the time up to which usage is complete: the last flush of the slowest open journal.
 pub async fn as_of(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<Timestamp> {
-    sqlx::query_scalar("SELECT least($1, min(flushed_at)) FROM usage_journals WHERE closed_at IS NULL")
-        .bind(now)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar(
+        "SELECT least($1, min(flushed_at)) FROM (
+             SELECT flushed_at FROM usage_journals WHERE closed_at IS NULL ORDER BY opened_at, id LIMIT 10000) open",
+    )
+    .bind(now)
+    .fetch_one(db)
+    .await
 }
 
 /// Returns the tenant's first period: that of its creation, or an earlier one in which a node with a slow clock
@@ -65,7 +68,10 @@ macro_rules! select_usage {
             ") i
              CROSS JOIN unnest($1::date[]) WITH ORDINALITY AS m (period, number)
              LEFT JOIN projects p ON p.id = i.project_id
-             LEFT JOIN usage_periods f ON f.project_id = i.project_id AND f.period = m.period
+             LEFT JOIN LATERAL (
+                 SELECT period, requests, included, final_at FROM usage_periods
+                 WHERE project_id = i.project_id AND period = m.period OFFSET 0
+             ) f ON true
              LEFT JOIN LATERAL (
                  SELECT sum(requests)::bigint AS requests FROM usage_totals t
                  WHERE t.project_id = i.project_id AND t.period = m.period

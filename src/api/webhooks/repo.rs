@@ -1,5 +1,7 @@
 //! SQL for webhooks, and for deliveries as clients see them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
@@ -9,9 +11,11 @@ use super::{
 };
 use crate::{
     api::events::model::EventType,
+    audit::chain::link::LinkedEntry,
     base::{
+        action::Action,
         error::{Code, Error},
-        id::{self, AuditId, DeliveryId, ProjectId, WebhookId},
+        id::{self, DeliveryId, ProjectId, WebhookId},
         identity::tenant::Tenant,
         input::page::{Page, PageRequest},
         runtime::clock::Timestamp,
@@ -41,35 +45,45 @@ impl ProjectItem for id::Webhook {
          UNION ALL SELECT project_id FROM deletions WHERE kind = 'webhook' AND id = $1";
 }
 
-/// Queues the events after `after`, up to `up_to`, for each webhook that selects them. The sealer calls this in the
-/// transaction that makes the events visible.
-pub fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> BoxFuture<'_, sqlx::Result<()>> {
-    Box::pin(enqueue_between(db, after, up_to))
+/// Queues the events among sealed entries for each webhook that selects them. The sealer calls this in the transaction
+/// that makes the events visible.
+pub fn enqueue<'a>(db: &'a mut PgConnection, entries: &'a [LinkedEntry]) -> BoxFuture<'a, sqlx::Result<()>> {
+    Box::pin(enqueue_events(db, entries))
 }
 
-async fn enqueue_between(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
-    let mut matches: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
-        "SELECT e.id, w.id, e.project_id, e.action
-         FROM (SELECT id, project_id, action, target_id FROM audit_entries
-               WHERE id > $1 AND id <= $2 AND is_event OFFSET 0) e
-         -- The webhooks of a few projects are looked up, instead of all webhooks being joined.
-         CROSS JOIN LATERAL (SELECT id, event_types FROM webhooks WHERE project_id = e.project_id AND enabled OFFSET 0) w
-         WHERE CASE e.action
-               WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
-               ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END",
-    )
-    .bind(after)
-    .bind(up_to)
-    .fetch_all(&mut *db)
-    .await?;
-    if matches.is_empty() {
+async fn enqueue_events(db: &mut PgConnection, entries: &[LinkedEntry]) -> sqlx::Result<()> {
+    let projects: BTreeSet<_> = entries.iter().filter(|entry| entry.is_event).map(|entry| entry.project_id).collect();
+    if projects.is_empty() {
         return Ok(());
     }
+    // The webhooks of a few projects are looked up, instead of all webhooks being joined.
+    let rows: Vec<(ProjectId, WebhookId, Vec<String>)> = sqlx::query_as(
+        "SELECT p.project_id, w.id, w.event_types FROM unnest($1::uuid[]) AS p (project_id)
+         CROSS JOIN LATERAL (SELECT id, event_types FROM webhooks WHERE project_id = p.project_id AND enabled OFFSET 0) w",
+    )
+    .bind(projects.into_iter().collect::<Vec<_>>())
+    .fetch_all(&mut *db)
+    .await?;
+    let mut webhooks: BTreeMap<ProjectId, Vec<(WebhookId, Vec<String>)>> = BTreeMap::new();
+    for (project, id, types) in rows {
+        webhooks.entry(project).or_default().push((id, types));
+    }
     // IDs increase in the order of creation, so a list of deliveries is in the order of events.
-    matches.sort_unstable();
-    let ids: Vec<_> = matches.iter().map(|_| DeliveryId::new()).collect();
-    let (events, webhooks): (Vec<_>, Vec<_>) = matches.iter().map(|found| (found.0, found.1)).unzip();
-    let (projects, types): (Vec<_>, Vec<_>) = matches.into_iter().map(|found| (found.2, found.3)).unzip();
+    let (mut ids, mut to, mut projects, mut events, mut types) = (vec![], vec![], vec![], vec![], vec![]);
+    for entry in entries.iter().filter(|entry| entry.is_event) {
+        for (webhook, selected) in webhooks.get(&entry.project_id).into_iter().flatten() {
+            if is_selected(entry, *webhook, selected) {
+                ids.push(DeliveryId::new());
+                to.push(*webhook);
+                projects.push(entry.project_id);
+                events.push(entry.id);
+                types.push(entry.columns.action.as_str());
+            }
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
         "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
          SELECT n.id, n.webhook_id, n.project_id, n.event_id, n.event_type
@@ -77,13 +91,21 @@ async fn enqueue_between(db: &mut PgConnection, after: AuditId, up_to: AuditId) 
               AS n (id, webhook_id, project_id, event_id, event_type)",
     )
     .bind(ids)
-    .bind(webhooks)
+    .bind(to)
     .bind(projects)
     .bind(events)
     .bind(types)
     .execute(db)
     .await
     .map(drop)
+}
+
+/// Whether a webhook with these event types receives an event. A test event is sent only to its own webhook.
+fn is_selected(event: &LinkedEntry, webhook: WebhookId, types: &[String]) -> bool {
+    match event.action {
+        Some(Action::WebhookTested) => event.columns.target_id.as_deref() == Some(webhook.to_string().as_str()),
+        _ => types.is_empty() || types.contains(&event.columns.action),
+    }
 }
 
 /// Columns of a new webhook.
@@ -218,11 +240,15 @@ pub async fn update(
     .await
 }
 
-/// Fails the deliveries of a webhook that waited too long while it was disabled.
+/// Fails the deliveries of a webhook that waited too long while it was disabled. They are few: all others have failed
+/// meanwhile.
 pub async fn expire(db: &mut PgConnection, id: WebhookId, policy: &DeliveryPolicy) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL
-         WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL AND queued_at <= now() - make_interval(secs => $2)",
+         WHERE status = 'pending' AND id = ANY (ARRAY(
+             SELECT id FROM webhook_deliveries
+             WHERE webhook_id = $1 AND queued_at <= now() - make_interval(secs => $2) AND next_attempt_at IS NOT NULL
+             ORDER BY queued_at LIMIT 1000))",
     )
     .bind(id)
     .bind(policy.retry_window.as_secs_f64())
@@ -256,7 +282,7 @@ pub async fn rotate(
 }
 
 /// Deletes one of the tenant's webhooks and returns it. Its deliveries are no longer accessible and are removed by the
-/// sweep.
+/// worker `purge`.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
     // Its deliveries are removed when the sealer can no longer be queueing an event for it.
     sqlx::query_as(concat!(

@@ -53,9 +53,9 @@ const MAX_COUNTED: i64 = 10_000;
 /// Deadline for one poll and batch. A response that is lost in the network must not block later batches.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Work in the transaction that seals entries, after the insert. Called with the ID before the first entry and the ID
-/// of the last one. A failure rolls the entries back.
-pub type OnSealed = for<'a> fn(&'a mut PgConnection, AuditId, AuditId) -> BoxFuture<'a, sqlx::Result<()>>;
+/// Work in the transaction that seals entries, after the insert. Called with the entries in the order of their IDs. A
+/// failure rolls the entries back.
+pub type OnSealed = for<'a> fn(&'a mut PgConnection, &'a [LinkedEntry]) -> BoxFuture<'a, sqlx::Result<()>>;
 
 /// Result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ impl Sealer {
         write_entries(&mut transaction, last, &linker).await?;
         // In the same transaction as the entries, so that each event that can be read also has its deliveries.
         if !linker.entries.is_empty() {
-            (self.on_sealed)(&mut transaction, last, linker.last()).await?;
+            (self.on_sealed)(&mut transaction, &linker.entries).await?;
         }
         transaction.commit().await?;
 

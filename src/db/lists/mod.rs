@@ -1,5 +1,4 @@
-//! Pages of lists whose cost does not depend on the rest of the table: [`scan`] reads one index in the order of the
-//! list, and [`merge`] the rows of several groups.
+//! Pages of lists whose cost does not depend on the rest of the table: each is read from one index, in the order of the
+//! list.
 
-pub mod merge;
 pub mod scan;

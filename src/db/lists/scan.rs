@@ -6,6 +6,9 @@
 //! all columns of an index, sorts by the same columns, and ends at a constant LIMIT. Only that index supports both, so a
 //! plan for any parameters uses it too. Whether a row is still within the list, and whether it matches filters that are
 //! not in the index, is decided afterwards.
+//!
+//! A list with several optional filters reads an index on columns with few values ([`Scan::merged`]), such as a status: its
+//! page is merged from the first rows of each combination of values that matches.
 
 use sqlx::{
     AssertSqlSafe, FromRow, PgConnection, Postgres, Row,
@@ -23,7 +26,7 @@ pub const PAGE_ROWS: usize = 101;
 /// Maximum number of rows to scan for a page. If too few match, the page ends there, with a cursor.
 pub const MAX_ROWS: usize = 500;
 
-/// Rows of a merge: those of the page, and not too few if some do not match. That many are read of each merged value.
+/// Rows of a merge at first: those of the page, and not too few if some do not match. That many are read of each group.
 const MERGED_ROWS: &str = "greatest($2, 26)";
 
 /// Query for a page. The caller binds the parameters from `$3`.
@@ -41,9 +44,14 @@ pub struct Scan<'a> {
     pub key: &'a [Column<'a>],
     /// Last column of the index.
     pub id: &'a str,
-    /// Text column of the index between `key` and `id`, if the list has several values in it. There should be few: the
-    /// scan merges the rows of all of them.
-    pub merged: Option<&'a str>,
+    /// Text columns of the index between `key` and `id`, if the list has several values in them, none of which is empty. A
+    /// group is a combination of their values that exists. There should be few: the scan probes the index for each group,
+    /// and merges the rows of all of them.
+    pub merged: &'a [&'a str],
+    /// Condition of the groups `g` that the list has. Empty for all.
+    pub groups: &'a str,
+    /// Maximum number of rows to scan for a page, from each group of a merge.
+    pub max_rows: usize,
     /// Condition of a partial index, beginning with AND.
     pub partial: &'a str,
     /// ID after which the scan starts.
@@ -66,7 +74,9 @@ impl Scan<'_> {
         columns: "",
         key: &[],
         id: "id",
-        merged: None,
+        merged: &[],
+        groups: "",
+        max_rows: MAX_ROWS,
         partial: "",
         after: "$1",
         until: "",
@@ -90,9 +100,9 @@ impl Scan<'_> {
             bind(sqlx::query_as(sql).bind(request.after).bind(request.rows()))
         };
         let page = into_page(request, query(PAGE_ROWS).fetch_all(&mut *db).await?);
-        let can_scan_more = !self.filter.is_empty() && self.merged.is_none();
+        let can_scan_more = !self.filter.is_empty() && self.max_rows > PAGE_ROWS;
         if page.next.is_some() && page.items.len() < usize::from(request.limit) && can_scan_more {
-            return Ok(into_page(request, query(MAX_ROWS).fetch_all(db).await?));
+            return Ok(into_page(request, query(self.max_rows).fetch_all(db).await?));
         }
         Ok(page)
     }
@@ -101,9 +111,11 @@ impl Scan<'_> {
     pub fn sql(&self, order: Order, rows: usize) -> String {
         let Self { columns, key, id, after, until, lookup, filter, .. } = *self;
         let item = if self.item.is_empty() { columns } else { self.item };
-        let (range, rows, sorted) = match self.merged {
-            None => (self.range(key, (id, after), order, rows), rows.to_string(), key),
-            Some(merged) => (self.merged_range(merged, order), MERGED_ROWS.to_owned(), &[][..]),
+        let (range, rows, sorted) = if self.merged.is_empty() {
+            (self.range(key, (id, after), order, rows), rows.to_string(), key)
+        } else {
+            let limit = if rows > PAGE_ROWS { rows.to_string() } else { MERGED_ROWS.to_owned() };
+            (self.merged_range(order, rows, &limit), limit, &[][..])
         };
         let (is_within, scan_order) = (equal("s", key), sort("s.", sorted, id, order));
         if filter.is_empty() {
@@ -142,22 +154,30 @@ impl Scan<'_> {
         )
     }
 
-    /// Finds each value of `merged` by one probe after the previous value, and merges the next rows of all values.
-    fn merged_range(&self, merged: &str, order: Order) -> String {
-        let Self { columns, key, id, after, .. } = *self;
-        let next_value = |value| {
-            let next = self.range(key, (merged, value), Order::Asc, 1);
-            format!("SELECT n.{merged} FROM ({next}) AS n WHERE {}", equal("n", key))
+    /// Finds each group by one probe after the previous group, and merges the next rows of all groups. The number of rows
+    /// is a constant, because the planner assumes a tenth of the table for an expression. `limit` is at most that many.
+    fn merged_range(&self, order: Order, rows: usize, limit: &str) -> String {
+        let Self { columns, key, merged, groups, id, after, .. } = *self;
+        let names = |row: &str| merged.iter().map(|name| format!("{row}{name}")).collect::<Vec<_>>();
+        let (found, values) = (names("n.").join(", "), names("g."));
+        let next_group = |after: &[Column<'_>]| {
+            let (last, before) = after.split_last().map_or((("", ""), key), |(last, before)| (*last, before));
+            let next = self.range(before, last, Order::Asc, 1);
+            format!("SELECT {found} FROM ({next}) AS n WHERE {}", equal("n", key))
         };
-        let (first, next) = (next_value("''"), next_value("g.value"));
-        let group = [key, &[(merged, "g.value")]].concat();
-        let (rows, is_within) = (self.range(&group, (id, after), order, PAGE_ROWS), equal("e", &group));
+        let start: Vec<_> = key.iter().copied().chain(merged.iter().map(|name| (*name, "''"))).collect();
+        let values = merged.iter().zip(&values).map(|(name, value)| (*name, value.as_str()));
+        let group: Vec<_> = key.iter().copied().chain(values).collect();
+        let (first, next) = (next_group(&start), next_group(&group));
+        let (range, is_within) = (self.range(&group, (id, after), order, rows), equal("e", &group));
         let (in_group, sorted) = (sort("", &group, id, order), sort("", &[], id, order));
+        let of_row = columns.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ");
+        let (groups, condition) = (names("").join(", "), if groups.is_empty() { "true" } else { groups });
         format!(
-            "WITH RECURSIVE g (value) AS (({first}) UNION ALL SELECT n.{merged} FROM g CROSS JOIN LATERAL ({next}) AS n)
-             SELECT {columns} FROM g CROSS JOIN LATERAL (
-                 SELECT {columns} FROM ({rows}) AS r ORDER BY {in_group} LIMIT {MERGED_ROWS}
-             ) AS e WHERE {is_within} ORDER BY {sorted} LIMIT {MERGED_ROWS}"
+            "WITH RECURSIVE g ({groups}) AS (({first}) UNION ALL SELECT {found} FROM g CROSS JOIN LATERAL ({next}) AS n)
+             SELECT {of_row} FROM g CROSS JOIN LATERAL (
+                 SELECT {columns} FROM ({range}) AS r ORDER BY {in_group} LIMIT {limit}
+             ) AS e WHERE ({condition}) AND {is_within} ORDER BY {sorted} LIMIT {limit}"
         )
     }
 }

@@ -1,21 +1,16 @@
 //! SQL for the lists of resources and operations. Each filter, and each pair of filters, is answered from one index, in
 //! the order of the list.
 
-use sqlx::{
-    AssertSqlSafe, FromRow, PgConnection, Postgres, postgres::PgArguments, postgres::PgRow, query::QueryAs, types::Json,
-};
+use sqlx::{PgConnection, types::Json};
 
 use super::{operations::operation_columns, resource_columns};
 use crate::{
     base::{
-        id::{self, Id},
+        id,
         identity::tenant::Tenant,
         input::page::{Page, PageRequest},
     },
-    db::lists::{
-        merge::{MAX_ROWS, MergeScan},
-        scan::Scan,
-    },
+    db::lists::scan::Scan,
     resources::{
         api::{
             input::{OperationFilter, ResourceFilter},
@@ -26,29 +21,54 @@ use crate::{
     },
 };
 
+/// Looks up the item of a scanned row `s`.
+macro_rules! lookup {
+    ($columns:ident, $from:literal) => {
+        concat!("CROSS JOIN LATERAL (SELECT ", $columns!(""), " FROM ", $from, " OFFSET 0) AS e")
+    };
+}
+
 /// Resources by phase, kind and provider.
-const RESOURCES: MergeScan =
-    MergeScan { table: "resources", prefix: &[("project_id", "$3")], groups: &["phase", "kind", "provider"], id: "id" };
+const RESOURCES: Scan<'_> = Scan {
+    table: "resources",
+    columns: "project_id, phase, kind, provider, id",
+    key: &[("project_id", "$3")],
+    merged: &["phase", "kind", "provider"],
+    lookup: lookup!(resource_columns, "resources WHERE id = s.id"),
+    item: resource_columns!("e."),
+    max_rows: 1_000,
+    ..Scan::DEFAULT
+};
 
 /// Resources with one label, by class of phase, kind and provider.
-const LABELED_RESOURCES: MergeScan = MergeScan {
+const LABELED_RESOURCES: Scan<'_> = Scan {
     table: "resource_labels",
-    prefix: &[("project_id", "$3"), ("term", "$9")],
-    groups: &["class", "kind", "provider"],
+    columns: "project_id, term, class, kind, provider, resource_id",
+    key: &[("project_id", "$3"), ("term", "$9")],
     id: "resource_id",
+    merged: &["class", "kind", "provider"],
+    lookup: lookup!(resource_columns, "resources WHERE id = s.resource_id"),
+    ..RESOURCES
 };
 
 /// Operations by status, type and kind of resource.
-const OPERATIONS: MergeScan = MergeScan {
+const OPERATIONS: Scan<'_> = Scan {
     table: "operations",
-    prefix: &[("project_id", "$3")],
-    groups: &["status", "type", "resource_kind"],
-    id: "id",
+    columns: "project_id, status, type, resource_kind, id",
+    key: &[("project_id", "$3")],
+    merged: &["status", "type", "resource_kind"],
+    lookup: lookup!(operation_columns, "operations WHERE id = s.id"),
+    item: operation_columns!("e."),
+    ..Scan::DEFAULT
 };
 
 /// Operations on one resource by status and type.
-const OPERATIONS_OF_RESOURCE: MergeScan =
-    MergeScan { table: "operations", prefix: &[("resource_id", "$7")], groups: &["status", "type"], id: "id" };
+const OPERATIONS_OF_RESOURCE: Scan<'_> = Scan {
+    columns: "resource_id, status, type, id",
+    key: &[("resource_id", "$7")],
+    merged: &["status", "type"],
+    ..OPERATIONS
+};
 
 /// Lists the tenant's resources of some kinds.
 pub async fn resources(
@@ -76,31 +96,16 @@ pub async fn resources(
         None => (RESOURCES, "g.phase = ANY ($5)"),
     };
     let condition = format!("{condition} AND g.kind = ANY ($4) AND $8 IN ('', g.provider)");
-    let sql = scan.page(page.order, &condition)
-        + concat!(
-            "SELECT ",
-            resource_columns!(""),
-            ", position, is_match FROM page CROSS JOIN LATERAL (SELECT ",
-            resource_columns!(""),
-            ", phase = ANY ($5) AND labels @> $6 AND labels ?& $7 AS is_match
-              FROM resources WHERE id = page.item OFFSET 0) looked
-             WHERE is_match OR position = $2 ORDER BY position"
-        );
+    let scan = Scan { groups: &condition, filter: "e.phase = ANY ($5) AND e.labels @> $6 AND e.labels ?& $7", ..scan };
     let kinds = texts(kinds, Kind::as_str);
-    scan_page(
-        db,
-        page,
-        &sql,
-        |resource: &StoredResource| resource.id,
-        |query| {
-            let query = query.bind(tenant.project_id()).bind(&kinds).bind(&phases).bind(Json(&pairs)).bind(&keys);
-            let query = query.bind(filter.provider.as_deref().unwrap_or_default());
-            match &term {
-                Some(term) => query.bind(term),
-                None => query,
-            }
-        },
-    )
+    scan.page(db, page, |query| {
+        let query = query.bind(tenant.project_id()).bind(&kinds).bind(&phases).bind(Json(&pairs)).bind(&keys);
+        let query = query.bind(filter.provider.as_deref().unwrap_or_default());
+        match &term {
+            Some(term) => query.bind(term),
+            None => query,
+        }
+    })
     .await
 }
 
@@ -136,30 +141,17 @@ pub async fn operations(
         None => (OPERATIONS, "g.resource_kind = ANY ($6)"),
     };
     let condition = format!("g.status = ANY ($4) AND g.type = ANY ($5) AND {condition}");
-    let sql = scan.page(page.order, &condition)
-        + concat!(
-            "SELECT ",
-            operation_columns!(""),
-            ", position, true AS is_match FROM page CROSS JOIN LATERAL (SELECT ",
-            operation_columns!(""),
-            " FROM operations WHERE id = page.item OFFSET 0) looked ORDER BY position"
-        );
+    let scan = Scan { groups: &condition, ..scan };
     let statuses = wanted(filter.status, OperationStatus::ALL, OperationStatus::as_str);
     let types = wanted(filter.kind, OperationType::ALL, OperationType::as_str);
     let kinds = texts(kinds, Kind::as_str);
-    scan_page(
-        db,
-        page,
-        &sql,
-        |operation: &StoredOperation| operation.id,
-        |query| {
-            let query = query.bind(tenant.project_id()).bind(&statuses).bind(&types).bind(&kinds);
-            match filter.resource_id {
-                Some(resource) => query.bind(resource),
-                None => query,
-            }
-        },
-    )
+    scan.page(db, page, |query| {
+        let query = query.bind(tenant.project_id()).bind(&statuses).bind(&types).bind(&kinds);
+        match filter.resource_id {
+            Some(resource) => query.bind(resource),
+            None => query,
+        }
+    })
     .await
 }
 
@@ -170,52 +162,4 @@ fn texts<T: Copy>(values: &[T], text: impl Fn(T) -> &'static str) -> Vec<&'stati
 /// The values that match a filter: the given one, or all.
 fn wanted<T: Copy>(given: Option<T>, all: &[T], text: impl Fn(T) -> &'static str) -> Vec<&'static str> {
     given.map_or_else(|| texts(all, &text), |given| vec![text(given)])
-}
-
-/// Row that a scan has looked at.
-#[derive(FromRow)]
-struct ScannedRow<T> {
-    #[sqlx(flatten)]
-    item: T,
-    /// Position in the scan, from 1.
-    position: i64,
-    /// Whether the row matches the filters that the index does not have.
-    is_match: bool,
-}
-
-type ScanQuery<'q, T> = QueryAs<'q, Postgres, ScannedRow<T>, PgArguments>;
-
-/// Reads a page. Usually all rows match; otherwise scans increasingly many. After [`MAX_ROWS`], the page ends before it
-/// is full.
-async fn scan_page<'q, T, K>(
-    db: &mut PgConnection,
-    page: &PageRequest<K>,
-    sql: &'q str,
-    id: impl Fn(&T) -> Id<K>,
-    bind: impl Fn(ScanQuery<'q, T>) -> ScanQuery<'q, T>,
-) -> sqlx::Result<Page<T, K>>
-where
-    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    K: id::Kind,
-{
-    let full = usize::try_from(page.rows()).unwrap_or(usize::MAX);
-    let (mut items, mut after, mut rows, mut remaining) = (Vec::new(), page.after, page.rows(), MAX_ROWS);
-    loop {
-        // The SQL has only names of tables and columns, and numbers of parameters, nothing from outside.
-        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(after).bind(rows);
-        let scanned: Vec<ScannedRow<T>> = bind(query).fetch_all(&mut *db).await?;
-        let last = scanned.last().filter(|last| last.position == rows).map(|last| id(&last.item));
-        items.extend(scanned.into_iter().filter(|row| row.is_match).map(|row| row.item));
-        remaining -= rows;
-        match last {
-            Some(next) if items.len() < full && remaining == 0 => return Ok(Page::scanned(items, Some(next))),
-            Some(next) if items.len() < full => {
-                after = next;
-                rows = (rows * 4).min(remaining);
-            }
-            _ => break,
-        }
-    }
-    items.truncate(full);
-    Ok(page.page(items, id))
 }

@@ -283,10 +283,16 @@ pub async fn replace_references(db: &mut PgConnection, from: ResourceId, spec: &
 
 /// Lists up to 10 resources that refer to a resource.
 pub async fn dependents(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Vec<ResourceId>> {
-    sqlx::query_scalar("SELECT from_id FROM resource_references WHERE to_id = $1 ORDER BY from_id LIMIT 10")
-        .bind(id)
-        .fetch_all(db)
-        .await
+    // A comparison of rows, which only one index supports (src/db/lists/scan.rs).
+    sqlx::query_scalar(
+        "SELECT from_id FROM (
+             SELECT to_id, from_id FROM resource_references WHERE (to_id, from_id) > ($1, $2) ORDER BY to_id, from_id LIMIT 10
+         ) r WHERE to_id = $1 ORDER BY from_id",
+    )
+    .bind(id)
+    .bind(ResourceId::FIRST)
+    .fetch_all(db)
+    .await
 }
 
 /// Finds the instances, other than `except`, that have these volumes attached. A volume is attached to at most one

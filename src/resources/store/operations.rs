@@ -112,7 +112,7 @@ pub async fn find_in_progress(db: &mut PgConnection, id: ResourceId) -> sqlx::Re
     sqlx::query_as(concat!(
         "SELECT ",
         operation_columns!(""),
-        " FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL"
+        " FROM operations WHERE resource_id = $1 AND finished_at IS NULL"
     ))
     .bind(id)
     .fetch_optional(db)
@@ -161,7 +161,7 @@ pub async fn request_cancel(db: &mut PgConnection, id: OperationId, lease: Durat
     sqlx::query_scalar(
         "UPDATE operations o SET cancel_requested = true, due_at = least(o.due_at, now() + make_interval(secs => $2))
          FROM (SELECT id, cancel_requested FROM operations WHERE id = $1 FOR NO KEY UPDATE) before
-         WHERE o.id = before.id AND o.due_at IS NOT NULL AND NOT (o.type = 'delete' AND o.status = 'running')
+         WHERE o.id = before.id AND (o.status = 'queued' OR o.status = 'running' AND o.type <> 'delete')
          RETURNING NOT before.cancel_requested",
     )
     .bind(id)

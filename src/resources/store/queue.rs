@@ -1,5 +1,9 @@
 //! SQL of the operation queue. Leases use the database's clock, which all servers share. Lock order: the resource
 //! before its operation.
+//!
+//! Statements about one operation ask for its status, and statements about the operation of a resource whether
+//! `finished_at` is NULL, not whether `due_at` is set, which is the same: the indexes of the queue are empty when no operation
+//! is in progress, and the planner would then prefer to read all of one of them.
 
 use std::time::Duration;
 
@@ -97,7 +101,7 @@ pub async fn mark_provisioning(db: &mut PgConnection, resources: &[ResourceId]) 
 
 /// Renews the lease of an operation. Returns whether it is still held.
 pub async fn renew(db: &mut PgConnection, claimed: &ClaimedOperation, lease: Duration) -> sqlx::Result<bool> {
-    sqlx::query("UPDATE operations SET due_at = now() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL")
+    sqlx::query("UPDATE operations SET due_at = now() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 AND status IN ('queued', 'running')")
         .bind(claimed.id)
         .bind(claimed.fence)
         .bind(lease.as_secs_f64())
@@ -135,7 +139,7 @@ pub async fn save(
              UPDATE operations o SET fence = o.fence + $11, step = $4, progress = greatest(o.progress, $5), attempt = $6, error = $7,
                     due_at = now() + make_interval(secs => $8),
                     deadline = CASE WHEN $9::float8 IS NULL THEN o.deadline ELSE now() + make_interval(secs => $9) END
-             FROM locked WHERE o.id = $1 AND o.fence = $2 AND o.due_at IS NOT NULL RETURNING o.resource_id),
+             FROM locked WHERE o.id = $1 AND o.fence = $2 AND o.status IN ('queued', 'running') RETURNING o.resource_id),
          referred AS (
              UPDATE resources r SET provider_ref = $10, version = r.version + 1 FROM saved
              WHERE r.id = saved.resource_id AND r.provider_ref IS DISTINCT FROM $10)
@@ -166,7 +170,8 @@ pub async fn adopt_spec(
 ) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "UPDATE resources SET spec = $3, desired_power = $4, version = version + 1
-         WHERE id = $2 AND EXISTS (SELECT FROM operations WHERE id = $1 AND fence = $5 AND due_at IS NOT NULL)",
+         WHERE id = $2
+           AND EXISTS (SELECT FROM operations WHERE id = $1 AND fence = $5 AND status IN ('queued', 'running'))",
     )
     .bind(claimed.id)
     .bind(claimed.resource_id)
@@ -198,7 +203,7 @@ pub async fn end(
 ) -> sqlx::Result<Option<StoredOperation>> {
     sqlx::query_as(concat!("UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
                 progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, error = $4, finished_at = $5, due_at = NULL
-         WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL
+         WHERE id = $1 AND fence = $2 AND status IN ('queued', 'running')
          RETURNING ", operation_columns!(""))
     )
     .bind(claimed.id)

@@ -115,7 +115,7 @@ pub async fn find_resources(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::
     sqlx::query_as(concat!(
         "SELECT ",
         resource_columns!("r."),
-        ", (SELECT o.id FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) IS NOT NULL AS is_busy,
+        ", (SELECT o.id FROM operations o WHERE o.resource_id = r.id AND o.finished_at IS NULL) IS NOT NULL AS is_busy,
                 r.settled_at
          FROM resources r WHERE id = ANY ($1)"
     ))
@@ -150,7 +150,7 @@ pub async fn list_unobserved(
         resource_columns!(""),
         ", row_number() OVER () AS position,
                     phase IN ('active', 'failed') AND settled_at < $3 AND coalesce(last_synced_at, '-infinity') < $3
-                    AND (SELECT id FROM operations WHERE resource_id = next.id AND due_at IS NOT NULL) IS NULL AS is_unobserved
+                    AND (SELECT id FROM operations WHERE resource_id = next.id AND finished_at IS NULL) IS NULL AS is_unobserved
              FROM (SELECT ",
         resource_columns!(""),
         ", settled_at FROM resources

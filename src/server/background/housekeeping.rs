@@ -108,7 +108,7 @@ async fn prune_old_records(app: &App, heartbeat: &Heartbeat) -> Result<()> {
     in_batches!(app, heartbeat, |db| deletions::delete_expired(db, now()))?;
     in_batches!(app, heartbeat, |db| expired::delete_expired(db, now()))?;
     in_batches!(app, heartbeat, |db| keys::repo::record_expired(db, now()))?;
-    in_batches!(app, heartbeat, |db| queue::sweep(db, &app.webhooks.outbox.policy))?;
+    in_batches!(app, heartbeat, |db| queue::delete_old(db, &app.webhooks.outbox.policy))?;
     in_batches!(app, heartbeat, |db| resources::store::queue::prune(db, now().minus(retention)))?;
     Ok(())
 }

@@ -78,8 +78,8 @@ async fn read(app: &App) -> Result<()> {
                 (SELECT last_id FROM audit_sealer) AS last_sealed,
                 EXISTS (SELECT FROM (SELECT xact FROM audit_staged WHERE (xact, position) > ($3::text::xid8, $4)
                                      ORDER BY xact, position LIMIT 1) first) AS is_staged,
-                coalesce((SELECT min(uncovered_since) FROM audit_chains WHERE uncovered_since IS NOT NULL) <= $5,
-                         false) AS is_checkpoint_due,
+                coalesce((SELECT uncovered_since FROM audit_chains WHERE uncovered_since IS NOT NULL
+                          ORDER BY uncovered_since LIMIT 1) <= $5, false) AS is_checkpoint_due,
                 (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM webhook_timers) AS delivery,
                 extract(epoch FROM first_operation_due() - now())::float8 AS operation,
                 (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM provider_sweeps

@@ -23,7 +23,8 @@ async fn event_that_is_sealed_while_its_delivery_is_claimed_is_not_taken_for_gon
     let claim = async {
         let sql = "WITH waited AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(1) IS NOT NULL AS is_over)
                    SELECT c.payload FROM waited
-                   CROSS JOIN LATERAL claim_webhook_deliveries(CASE WHEN is_over THEN ARRAY[$1] END, ARRAY[8::bigint], '1 minute') c";
+                   CROSS JOIN LATERAL claim_webhook_deliveries(CASE WHEN is_over THEN ARRAY[$1] END, ARRAY[8::bigint], '1 minute',
+                                                               '1 day') c";
         sqlx::query_scalar::<_, Option<Vec<u8>>>(sql).bind(hook_id).fetch_all(&app.db).await.unwrap()
     };
     let event = async {

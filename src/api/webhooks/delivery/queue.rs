@@ -76,23 +76,24 @@ pub struct ClaimedDelivery {
 }
 
 /// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is
-/// not recorded by then is due again. Skips deliveries that another server is claiming. Of a webhook that is not enabled,
-/// claims nothing, and removes the timers.
+/// not recorded by then is due again. Skips deliveries that another server is claiming. Of a webhook that is disabled,
+/// claims nothing, and fails deliveries that have waited for the retry period.
 pub async fn claim(
     db: &mut PgConnection,
     limits: &[(WebhookId, usize)],
-    lease: Duration,
+    policy: &DeliveryPolicy,
 ) -> sqlx::Result<Vec<ClaimedDelivery>> {
     let webhooks: Vec<_> = limits.iter().map(|limit| limit.0).collect();
     let counts: Vec<_> = limits.iter().map(|limit| i64::try_from(limit.1).unwrap_or(i64::MAX)).collect();
     sqlx::query_as(
         "SELECT id, attempt, failures, webhook_id, project_id, event_id, url, secret, previous_secret,
                 previous_expires_at, payload
-         FROM claim_webhook_deliveries($1, $2, make_interval(secs => $3))",
+         FROM claim_webhook_deliveries($1, $2, make_interval(secs => $3), make_interval(secs => $4))",
     )
     .bind(webhooks)
     .bind(counts)
-    .bind(lease.as_secs_f64())
+    .bind(policy.lease.as_secs_f64())
+    .bind(policy.retry_window.as_secs_f64())
     .fetch_all(db)
     .await
 }
@@ -136,7 +137,7 @@ pub async fn record_attempt(
         "WITH verdict AS (
              SELECT id, CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > queued_at + make_interval(secs => $5)
                              THEN 'failed' ELSE $3 END AS status
-             FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND next_attempt_at IS NOT NULL
+             FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND status = 'pending'
                -- Skips attempts already recorded by a call whose response was lost.
                AND coalesce((attempts -> -1 ->> 'number')::int, 0) < $2
              FOR UPDATE),
@@ -216,20 +217,9 @@ pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     Ok(Depth { open: number(waiting), due: number(due), oldest_due })
 }
 
-/// Fails deliveries that have waited too long for a disabled webhook, and removes deliveries that are too old. Returns the
-/// number of rows; call until it is 0.
-pub async fn sweep(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Result<u64> {
-    let failed = sqlx::query(
-        "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
-             SELECT d.id FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
-             WHERE NOT w.enabled AND d.next_attempt_at IS NOT NULL AND d.queued_at <= now() - make_interval(secs => $1)
-             LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
-    )
-    .bind(policy.retry_window.as_secs_f64())
-    .execute(&mut *db)
-    .await?
-    .rows_affected();
+/// Removes deliveries that are too old. Returns the number of rows; call until it is 0.
+pub async fn delete_old(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Result<u64> {
     let until = db::database_now(db).await?.minus(policy.retention);
     let deleted = sqlx::query(delete_batch!("webhook_deliveries", "created_at")).bind(until).execute(db).await?;
-    Ok(failed + deleted.rows_affected())
+    Ok(deleted.rows_affected())
 }

@@ -139,7 +139,7 @@ impl JobQueue for DeliveryQueue {
         if chosen.is_empty() {
             return Ok(true);
         }
-        let claimed = queue::claim(&mut db, &chosen, self.context.outbox.policy.lease).await?;
+        let claimed = queue::claim(&mut db, &chosen, &self.context.outbox.policy).await?;
         drop(db);
         self.context.outbox.metrics.add_attempts(claimed.len());
         for delivery in claimed {

@@ -278,7 +278,7 @@ async fn clean_up(app: &TestApp) {
     node::prune_log(&mut db).await.unwrap();
     idempotency::delete_expired(&mut db, now).await.unwrap();
     deletions::delete_expired(&mut db, now).await.unwrap();
-    queue::sweep(&mut db, &DeliveryPolicy::default()).await.unwrap();
+    queue::delete_old(&mut db, &DeliveryPolicy::default()).await.unwrap();
     queue::depth(&mut db).await.unwrap();
     operations::prune(&mut db, now.minus(Duration::from_secs(400 * 86_400))).await.unwrap();
     operations::depth(&mut db).await.unwrap();
