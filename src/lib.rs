@@ -26,6 +26,22 @@
 //! - Transaction ([`tx`]): recognizes a repeated write, commits the effect with its audit entry and stored response,
 //!   and waits until every server has applied an invalidation.
 //!
+//! The content of a request is parsed once, and a response is serialized once. Every other step has its own reason:
+//!
+//! | step | of what | why |
+//! |---|---|---|
+//! | [`http::request::query`] | query string | decodes each parameter once; the text for the fingerprint below is made of the decoded parameters |
+//! | [`http::request::json`] | body | the only parser: finds duplicate members, excessive nesting and control characters while it builds the value |
+//! | `JsonBody::project_id` | one member | the project is looked up before the rest is checked, so that errors reveal nothing to strangers |
+//! | `IdempotentRequest::fingerprint` | value | with an `Idempotency-Key`: the canonical text is hashed before the check, because a retry gets its first response even if the body would now be invalid |
+//! | `Rules::faults` | value | the published schema is the validation, and reports every fault |
+//! | `JsonBody::validate` | value | moved into the type of the request; a resource's `spec`, whose type depends on the kind, is moved on from there |
+//! | [`http::response`] | view | the body. The stored response of a write is the same bytes |
+//! | `EntityTag::of` | view | the tag is a hash without the members that change by themselves, in an order that is not the body's |
+//! | `audit::model::members` | view | writes only: the entry has the members, or their differences |
+//!
+//! A body is parsed a second time only if its write failed because of its connection and is executed again.
+//!
 //! Modules, from the lowest to the highest. None imports one below it in this list; a test enforces that there are no
 //! cycles, neither here nor between slices.
 //!

@@ -105,8 +105,7 @@ impl Actor {
 pub struct Target {
     /// ID of the object.
     pub id: String,
-    /// Type of the object: `project`, `key`, `token`, `user`, `session`, `webhook`, `delivery`, `resource`, `operation`
-    /// or `entry`.
+    /// Type of the object, such as `project`, `key` or `resource`. An audit entry is an `entry`.
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
 }
@@ -114,9 +113,7 @@ pub struct Target {
 impl Target {
     /// Target with this ID.
     pub fn new<K: Kind>(id: Id<K>) -> Self {
-        // Use the last word: "an audit entry" becomes "entry".
-        let kind = K::NOUN.rsplit(' ').next().unwrap_or(K::NOUN);
-        Self { id: id.to_string(), kind: kind.into() }
+        Self { id: id.to_string(), kind: K::type_name().into() }
     }
 }
 

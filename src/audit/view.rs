@@ -17,7 +17,7 @@ use crate::{
         action::Action,
         error::{Code, Error, ItemCode, Result},
         hex,
-        id::{AuditId, ProjectId, RequestId},
+        id::{self, AuditId, Kind, ProjectId, RequestId},
         input::{page::ListQuery, schema::input},
         runtime::clock::Timestamp,
     },
@@ -190,14 +190,19 @@ impl JsonSchema for InlineAction {
 /// Approximate pattern of an actor. The format `actor` is stricter.
 const ACTOR: &str = r"^[A-Za-z0-9._]([A-Za-z0-9 ._-]*[A-Za-z0-9._-])?\$?$";
 const ACTOR_FORM: &str = "the id of a user, key or token, or the name of an operator's account";
-/// Pattern of target IDs.
-const TARGET: &str = "^(proj|key|tok|usr|sess|inv|wh|dlv|aud|res|op)_[1-9a-f][0-9a-f]{0,31}$";
+/// Pattern of target IDs: of every kind, except those that no entry has as its target.
+fn target_pattern() -> String {
+    let is_target = |prefix: &&&str| ![id::Event::PREFIX, id::Request::PREFIX].contains(*prefix);
+    let prefixes: Vec<&str> = id::PREFIXES.iter().filter(is_target).copied().collect();
+    format!("^({})_[1-9a-f][0-9a-f]{{0,31}}$", prefixes.join("|"))
+}
+
 const TARGET_FORM: &str = "the id of an object, such as a key, a user or a project";
 
 /// Filter for entries.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct EntryFilter {
-    /// Project ID. Required with a session, whose user can belong to several projects.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Start of the time range, inclusive.
     pub from: Option<Timestamp>,
@@ -210,7 +215,7 @@ pub struct EntryFilter {
     #[schemars(with = "Option<InlineAction>")]
     pub action: Option<Action>,
     /// ID of the target.
-    #[schemars(regex(pattern = TARGET), extend("x-form" = TARGET_FORM), example = &"key_7d1")]
+    #[schemars(regex(pattern = target_pattern()), extend("x-form" = TARGET_FORM), example = &"key_7d1")]
     pub target: Option<String>,
 }
 
@@ -253,7 +258,7 @@ impl Format {
 /// Query parameters of an export.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ExportQuery {
-    /// Project ID. Required with a session, whose user can belong to several projects.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Format; default `ndjson`.
     #[schemars(extend("default" = Format::Ndjson))]

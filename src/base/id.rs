@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sqlx::{Decode, Encode, Postgres, Type, encode::IsNull, error::BoxDynError};
 use uuid::Uuid;
 
+use super::names::names;
+
 /// Number of bits of a UUIDv7 after its timestamp.
 const RANDOM_BITS: u32 = 80;
 
@@ -22,10 +24,19 @@ pub trait Kind: Send + Sync + 'static {
     const NOUN: &'static str;
     /// Example of the published reference, shown in the OpenAPI document.
     const EXAMPLE: &'static str;
+
+    /// Name of the kind in audit entries and events: the last word of the noun, `entry` for "an audit entry".
+    fn type_name() -> &'static str {
+        Self::NOUN.rsplit(' ').next().unwrap_or(Self::NOUN)
+    }
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident as $alias:ident = $prefix:literal, $noun:literal, $example:literal;)*) => {$(
+    ($($group:ident {
+        ids {$($(#[$doc:meta])* $kind:ident as $alias:ident = $prefix:literal, $noun:literal, $example:literal;)*}
+        scopes $scopes:tt
+        actions $actions:tt
+    })*) => {$($(
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $kind {}
@@ -36,40 +47,13 @@ macro_rules! kinds {
         }
         #[doc = concat!("Id of ", $noun, ": `", $example, "`.")]
         pub type $alias = Id<$kind>;
-    )*
+    )*)*
         /// Prefixes of all kinds.
-        pub const PREFIXES: &[&str] = &[$($prefix),*];
+        pub const PREFIXES: &[&str] = &[$($($prefix,)*)*];
     };
 }
 
-kinds! {
-    /// Project.
-    Project as ProjectId = "proj", "a project", "proj_8f2c4";
-    /// User.
-    User as UserId = "usr", "a user", "usr_8f2";
-    /// Session.
-    Session as SessionId = "sess", "a session", "sess_5b1";
-    /// API key.
-    Key as KeyId = "key", "a key", "key_7d1";
-    /// Scoped token.
-    Token as TokenId = "tok", "a token", "tok_2c9";
-    /// Invitation to a project.
-    Invitation as InvitationId = "inv", "an invitation", "inv_3e7";
-    /// Audit entry.
-    Audit as AuditId = "aud", "an audit entry", "aud_4d2";
-    /// Event. It has the same number as its audit entry.
-    Event as EventId = "evt", "an event", "evt_4d2";
-    /// Webhook.
-    Webhook as WebhookId = "wh", "a webhook", "wh_6a3";
-    /// Delivery of one event to one webhook.
-    Delivery as DeliveryId = "dlv", "a delivery", "dlv_1c8";
-    /// Cloud resource.
-    Resource as ResourceId = "res", "a resource", "res_5d7";
-    /// Operation on a resource.
-    Operation as OperationId = "op", "an operation", "op_8c4";
-    /// HTTP request.
-    Request as RequestId = "req", "a request", "req_9c0e1";
-}
+names!(kinds);
 
 /// Id of a `K`.
 pub struct Id<K> {

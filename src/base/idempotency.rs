@@ -1,11 +1,11 @@
 //! Identity of a write for idempotency: its `Idempotency-Key`, and the fingerprint of the request.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::target::{canonical_path, canonical_query};
+use super::target::{CanonicalQuery, canonical_path};
 
 /// Value of `Idempotency-Key`: a client's name for one write, which identifies a retry.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,31 +49,42 @@ impl fmt::Debug for IdempotencyKey {
 pub struct IdempotentRequest {
     /// Idempotency key.
     pub key: IdempotencyKey,
-    head: Sha256,
+    method_and_path: Sha256,
+    query: OnceLock<String>,
 }
 
 impl IdempotentRequest {
-    /// Creates the identity of a write. The body is added by [`IdempotentRequest::fingerprint`].
-    pub fn new(key: IdempotencyKey, method: &str, path: &str, query: &str) -> Self {
-        let mut head = Sha256::new();
-        for part in [method, &canonical_path(path), &canonical_query(query)] {
-            head.update((part.len() as u64).to_be_bytes());
-            head.update(part);
-        }
-        Self { key, head }
+    /// Creates the identity of a write. The query string is added by [`IdempotentRequest::set_query`] if the route has
+    /// one, and the body by [`IdempotentRequest::fingerprint`].
+    pub fn new(key: IdempotencyKey, method: &str, path: &str) -> Self {
+        let mut method_and_path = Sha256::new();
+        update(&mut method_and_path, method);
+        update(&mut method_and_path, &canonical_path(path));
+        Self { key, method_and_path, query: OnceLock::new() }
+    }
+
+    /// Sets the query string. It is set once, also if the request is executed again.
+    pub fn set_query(&self, query: CanonicalQuery) {
+        self.query.get_or_init(|| query.into_text());
     }
 
     /// Returns the fingerprint of the request with `body`. Two requests have the same fingerprint if and only if their
     /// content is the same. The order of members, white space and the spelling of numbers do not matter. Nulls that
     /// mean an omitted member have been removed before.
     pub fn fingerprint(&self, body: Option<&Value>) -> [u8; 32] {
-        let mut fingerprint = self.head.clone();
+        let mut fingerprint = self.method_and_path.clone();
+        update(&mut fingerprint, self.query.get().map_or("", String::as_str));
         if let Some(body) = body {
-            // serde_json sorts members, and strict parsing has normalized numbers.
-            fingerprint.update(body.to_string());
+            // serde_json sorts members, and strict parsing has normalized numbers. Cannot fail: a JSON value is valid JSON.
+            fingerprint.update(serde_json::to_vec(body).unwrap_or_default());
         }
         fingerprint.finalize().into()
     }
+}
+
+fn update(hash: &mut Sha256, part: &str) {
+    hash.update((part.len() as u64).to_be_bytes());
+    hash.update(part);
 }
 
 #[cfg(test)]
@@ -96,8 +107,13 @@ mod tests {
 
     #[test]
     fn requests_with_the_same_content_have_the_same_fingerprint() {
-        let idempotent_request =
-            |path: &str, query: &str| IdempotentRequest::new(IdempotencyKey::parse("k").unwrap(), "POST", path, query);
+        let idempotent_request = |path: &str, query: &str| {
+            let write = IdempotentRequest::new(IdempotencyKey::parse("k").unwrap(), "POST", path);
+            let mut canonical = CanonicalQuery::default();
+            form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| canonical.push(&name, &value));
+            write.set_query(canonical);
+            write
+        };
         let of = |body: Value| idempotent_request("/v1/keys", "").fingerprint(Some(&body));
         assert_eq!(of(json!({ "a": 1, "b": { "c": 2, "d": 3 } })), of(json!({ "b": { "d": 3, "c": 2 }, "a": 1 })));
         assert_ne!(of(json!({ "a": 1 })), of(json!({ "a": "1" })));

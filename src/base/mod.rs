@@ -8,6 +8,7 @@ pub mod id;
 pub mod idempotency;
 pub mod identity;
 pub mod input;
+mod names;
 pub mod runtime;
 pub mod server_key;
 pub mod target;

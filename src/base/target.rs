@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use form_urlencoded::byte_serialize;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
 /// Characters that stay encoded in a path. Otherwise, an encoded `/` would look like the end of a segment.
@@ -21,14 +22,36 @@ pub fn canonical_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(parts.join("/"))
 }
 
-/// Decodes and encodes each name and value of a query string.
-pub fn canonical_query(query: &str) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(form_urlencoded::parse(query.as_bytes())).finish()
+/// Canonical form of a query string, made of its decoded parameters. The result is the same for all spellings.
+#[derive(Debug, Default)]
+pub struct CanonicalQuery(String);
+
+impl CanonicalQuery {
+    /// Adds a decoded parameter.
+    pub fn push(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.extend(byte_serialize(name.as_bytes()));
+        self.0.push('=');
+        self.0.extend(byte_serialize(value.as_bytes()));
+    }
+
+    /// Returns the query string.
+    pub fn into_text(self) -> String {
+        self.0
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn canonical_query(query: &str) -> String {
+        let mut canonical = CanonicalQuery::default();
+        form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| canonical.push(&name, &value));
+        canonical.into_text()
+    }
 
     #[test]
     fn all_spellings_of_a_target_are_equal() {

@@ -1,7 +1,7 @@
 //! Call of one of the server's SQL functions, as a value, so that a transaction can wrap it in further function calls
 //! in the same statement.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type, error::BoxDynError, postgres::PgArguments};
 
@@ -15,7 +15,7 @@ const DONE: &str = "done";
 #[derive(Debug)]
 pub struct Call {
     function: &'static str,
-    refusal: fn(&str) -> Option<Error>,
+    refusal: Refusal,
     arguments: std::result::Result<PgArguments, BoxDynError>,
     bound: usize,
     /// Number of arguments that belong to the function itself.
@@ -25,9 +25,21 @@ pub struct Call {
     wrappers: Vec<(&'static str, String)>,
 }
 
+type RefusalFn = dyn Fn(&str) -> Option<Error> + Send + Sync;
+
+/// Maps result words of a function to errors.
+struct Refusal(Box<RefusalFn>);
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refusal(..)")
+    }
+}
+
 impl Call {
     /// Creates a call of `function`. `refusal` maps its result words to errors.
-    pub fn new(function: &'static str, refusal: fn(&str) -> Option<Error>) -> Self {
+    pub fn new(function: &'static str, refusal: impl Fn(&str) -> Option<Error> + Send + Sync + 'static) -> Self {
+        let refusal = Refusal(Box::new(refusal));
         let arguments = Ok(PgArguments::default());
         Self {
             function,
@@ -104,9 +116,9 @@ impl Call {
     /// Executes the call, in a separate transaction if `db` is not in one. Returns a result word that is not from this
     /// function but from a wrapping one.
     pub async fn run(self, db: &mut PgConnection) -> Result<std::result::Result<(), String>> {
-        let refusal = self.refusal;
         // The SQL has only names of functions and numbers of parameters, nothing from outside.
         let sql = AssertSqlSafe(self.sql());
+        let Refusal(refusal) = self.refusal;
         let word: String = sqlx::query_scalar_with(sql, self.arguments.map_err(Error::internal)?).fetch_one(db).await?;
         match refusal(&word).or_else(|| check_error(&word)) {
             Some(refused) => Err(refused),

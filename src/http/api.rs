@@ -10,15 +10,30 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 
-use super::describe::{Endpoint, Operation};
-use crate::{
-    base::error::{Code, Error},
-    http::describe::ResponseHeader,
+use super::{
+    describe::{Endpoint, Operation, ResponseHeader},
+    event_schema::EventSchema,
+};
+use crate::base::{
+    action::Action,
+    error::{Code, Error},
 };
 
-/// Routes, in the order of their definition.
+/// Routes, in the order of their definition, grouped by tags.
 pub struct Api<S> {
+    tags: Vec<Tag>,
     rows: Vec<Row<S>>,
+}
+
+/// Part of the API, as the OpenAPI document presents it.
+#[derive(Debug)]
+pub struct Tag {
+    /// Name.
+    pub name: &'static str,
+    /// Description.
+    pub description: &'static str,
+    /// Returns the schema of an action, if it is an event that belongs to the tag.
+    event_schema: fn(Action) -> Option<EventSchema>,
 }
 
 struct Row<S> {
@@ -30,7 +45,23 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// Creates an empty table.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self { rows: Vec::new() }
+        Self { tags: Vec::new(), rows: Vec::new() }
+    }
+
+    /// Begins the routes of a slice, or of a part of it, which have this tag.
+    #[must_use]
+    pub fn tag(mut self, name: &'static str, description: &'static str) -> Self {
+        self.tags.push(Tag { name, description, event_schema: |_| None });
+        self
+    }
+
+    /// Sets the events that belong to the last tag.
+    #[must_use]
+    pub fn events(mut self, event_schema: fn(Action) -> Option<EventSchema>) -> Self {
+        if let Some(tag) = self.tags.last_mut() {
+            tag.event_schema = event_schema;
+        }
+        self
     }
 
     /// Adds a route for GET and HEAD.
@@ -96,6 +127,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     {
         let mut operation = Operation {
             index: self.rows.len(),
+            tag: self.tags.last().map_or("", |tag| tag.name),
             method,
             path,
             handler: type_name::<H>(),
@@ -118,6 +150,16 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         };
         self.rows.push(Row { operation, router: on(filter, handler) });
         self
+    }
+
+    /// Tags, in the order of their definition.
+    pub fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// Schema of an action, if it is an event.
+    pub fn event_schema(&self, action: Action) -> Option<EventSchema> {
+        self.tags.iter().find_map(|tag| (tag.event_schema)(action))
     }
 
     /// Descriptions of the routes.

@@ -18,6 +18,8 @@ pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 pub struct Operation {
     /// Position in the route table.
     pub index: usize,
+    /// Tag in the OpenAPI document.
+    pub tag: &'static str,
     /// HTTP method.
     pub method: Method,
     /// Path template.

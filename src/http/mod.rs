@@ -3,6 +3,7 @@
 pub mod api;
 pub mod catalog;
 pub mod describe;
+pub mod event_schema;
 pub mod layers;
 pub mod request;
 pub mod response;

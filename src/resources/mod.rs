@@ -16,30 +16,21 @@ pub mod metrics;
 pub mod reconcile;
 pub mod store;
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
-use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, http::PublicUrl, tx::Store};
+use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, http::PublicUrl, tx::context};
 use cloud::Cloud;
 
-/// What the handlers of resources and the workers that run operations need.
-#[derive(Debug)]
-pub struct ResourceContext {
-    /// Database and clock.
-    pub store: Store,
-    /// Providers, and shared state of the engine.
-    pub cloud: Cloud,
-    /// Lifecycle phase of the server.
-    pub lifecycle: Arc<Lifecycle>,
-    /// Progress of sealing the audit trail.
-    pub sealing: Arc<SealerMetrics>,
-    /// URL where clients reach this server, without a trailing slash.
-    pub public_url: PublicUrl,
-}
-
-impl Deref for ResourceContext {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        &self.store
+context! {
+    /// What the handlers of resources and the workers that run operations need.
+    ResourceContext {
+        /// Providers, and shared state of the engine.
+        cloud: Cloud,
+        /// Lifecycle phase of the server.
+        lifecycle: Arc<Lifecycle>,
+        /// Progress of sealing the audit trail.
+        sealing: Arc<SealerMetrics>,
+        /// URL where clients reach this server, without a trailing slash.
+        public_url: PublicUrl,
     }
 }

@@ -1,4 +1,4 @@
-//! The route table: path, handler, summary and route-specific errors of each route.
+//! The route table: path, handler, summary and route-specific errors of each route, grouped by tags.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
+        self,
         audit_logs::handlers as audit,
         events::handlers as events,
         keys::handlers as keys,
@@ -29,13 +30,17 @@ use crate::{
         response::asset::{AcceptedEncoding, CompressedText},
     },
     metrics::requests::RouteInfo,
-    resources::api::{handlers as resources, import, operations, providers},
+    resources::{
+        self,
+        api::{handlers as resource_handlers, import, operations, providers},
+    },
     server::{health, state::App},
 };
 
 /// Route table of the API.
 pub fn table() -> Api<App> {
     Api::new()
+        .tag("sessions", "Signing in and out, for dashboards.")
         .post("/v1/sessions", sessions::create, "Create a session")
         .errors(&[Code::InvalidCredentials])
         .get("/v1/sessions", sessions::list, "List your sessions")
@@ -43,10 +48,22 @@ pub fn table() -> Api<App> {
         .errors(&[Code::RevocationUnconfirmed])
         .delete("/v1/sessions/{session_id}", sessions::revoke, "Revoke a session")
         .errors(&[Code::RevocationUnconfirmed])
+        .tag("users", "People, as members of projects.")
+        .events(api::users::event_schemas::schema_of)
         .post("/v1/users/me/password", users::change_password, "Change your password")
         .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
         .post("/v1/invitations/accept", invitations::accept, "Accept an invitation")
         .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])
+        .get("/v1/users", users::list, "List users")
+        .post("/v1/users", users::create, "Invite a user")
+        .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
+        .get("/v1/users/{user_id}", users::get, "Get a user")
+        .patch("/v1/users/{user_id}", users::update, "Change a user's role")
+        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
+        .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project")
+        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
+        .tag("projects", "Tenants, with keys, tokens and members.")
+        .events(api::projects::event_schemas::schema_of)
         .get("/v1/projects", projects::list, "List projects")
         .post("/v1/projects", projects::create, "Create a project")
         .get("/v1/projects/{project_id}", projects::get, "Get a project")
@@ -60,6 +77,8 @@ pub fn table() -> Api<App> {
         .errors(&[Code::RevocationUnconfirmed])
         .post("/v1/projects/{project_id}/archive", projects::archive, "Archive a project")
         .errors(&[Code::RevocationUnconfirmed])
+        .tag("keys", "Credentials of a project, for servers and CI.")
+        .events(api::keys::event_schemas::schema_of)
         .post("/v1/keys", keys::create, "Create a key")
         .errors(&[Code::ScopeEscalation, Code::ProjectNotActive])
         .get("/v1/keys", keys::list, "List keys")
@@ -77,6 +96,8 @@ pub fn table() -> Api<App> {
         ])
         .delete("/v1/keys/{key_id}", keys::revoke, "Revoke a key")
         .errors(&[Code::RevocationUnconfirmed])
+        .tag("tokens", "Scoped, expiring credentials, for services.")
+        .events(api::tokens::event_schemas::schema_of)
         .post("/v1/tokens", tokens::create, "Create a token")
         .errors(&[Code::ScopeEscalation, Code::LimitReached, Code::ProjectNotActive])
         .post("/v1/tokens/introspect", introspection::introspect, "Introspect a key or token")
@@ -84,15 +105,9 @@ pub fn table() -> Api<App> {
         .get("/v1/tokens/{token_id}", tokens::get, "Get a token")
         .delete("/v1/tokens/{token_id}", tokens::revoke, "Revoke a token")
         .errors(&[Code::RevocationUnconfirmed])
-        .get("/v1/users", users::list, "List users")
-        .post("/v1/users", users::create, "Invite a user")
-        .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
-        .get("/v1/users/{user_id}", users::get, "Get a user")
-        .patch("/v1/users/{user_id}", users::update, "Change a user's role")
-        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
-        .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project")
-        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
-        .post("/v1/resources", resources::create, "Create a resource")
+        .tag("resources", "Networks, volumes and instances at cloud providers, in one shape.")
+        .events(resources::api::event_schemas::schema_of)
+        .post("/v1/resources", resource_handlers::create, "Create a resource")
         .errors(&[
             Code::ProjectNotActive,
             Code::UnsupportedCapability,
@@ -101,7 +116,7 @@ pub fn table() -> Api<App> {
             Code::ResourceLocked,
             Code::InvalidState,
         ])
-        .get("/v1/resources", resources::list, "List resources")
+        .get("/v1/resources", resource_handlers::list, "List resources")
         .post("/v1/resources/import", import::import, "Import an existing object")
         .errors(&[
             Code::ImportNotAllowed,
@@ -110,8 +125,8 @@ pub fn table() -> Api<App> {
             Code::LimitReached,
             Code::ResourceInUse,
         ])
-        .get("/v1/resources/{resource_id}", resources::get, "Get a resource")
-        .patch("/v1/resources/{resource_id}", resources::update, "Update a resource")
+        .get("/v1/resources/{resource_id}", resource_handlers::get, "Get a resource")
+        .patch("/v1/resources/{resource_id}", resource_handlers::update, "Update a resource")
         .errors(&[
             Code::ProjectNotActive,
             Code::UnsupportedCapability,
@@ -119,9 +134,9 @@ pub fn table() -> Api<App> {
             Code::ResourceLocked,
             Code::InvalidState,
         ])
-        .delete("/v1/resources/{resource_id}", resources::delete, "Delete a resource")
+        .delete("/v1/resources/{resource_id}", resource_handlers::delete, "Delete a resource")
         .errors(&[Code::Protected, Code::ResourceInUse, Code::ResourceLocked, Code::InvalidState])
-        .post("/v1/resources/{resource_id}/actions", resources::act, "Run an action on a resource")
+        .post("/v1/resources/{resource_id}/actions", resource_handlers::act, "Run an action on a resource")
         .errors(&[
             Code::ProjectNotActive,
             Code::UnsupportedCapability,
@@ -130,22 +145,29 @@ pub fn table() -> Api<App> {
             Code::ResourceLocked,
             Code::InvalidState,
         ])
-        .post("/v1/resources/{resource_id}/sync", resources::sync, "Sync a resource with its provider")
+        .post("/v1/resources/{resource_id}/sync", resource_handlers::sync, "Sync a resource with its provider")
         .errors(&[Code::ProjectNotActive, Code::ResourceLocked, Code::InvalidState])
+        .tag("operations", "Long-running changes of resources.")
         .get("/v1/operations", operations::list, "List operations")
         .get("/v1/operations/{operation_id}", operations::get, "Get an operation")
         .post("/v1/operations/{operation_id}/cancel", operations::cancel, "Cancel an operation")
         .errors(&[Code::InvalidState])
+        .tag("providers", "Cloud providers, their capabilities, and the schemas of specs.")
         .get("/v1/providers", providers::list, "List providers")
         .get("/v1/providers/{name}", providers::get, "Get a provider")
         .get("/v1/schemas/{kind}", providers::schema, "Get the schema of a kind")
+        .tag("usage", "Counted requests of a project.")
+        .events(api::usage::event_schemas::schema_of)
         .get("/v1/usage", usage::get, "Get usage for a period")
         .get("/v1/usage/breakdown", usage::breakdown, "Get a usage breakdown")
         .get("/v1/usage/periods", usage::periods, "List billing periods")
+        .tag("events", "Ordered events of a project, as a list or a stream.")
         .get("/v1/events", events::list, "List events")
         .errors(&[Code::CursorExpired])
         .get("/v1/events/stream", events::stream, "Stream events")
         .errors(&[Code::LimitReached])
+        .tag("webhooks", "Signed deliveries of a project's events to your URLs.")
+        .events(api::webhooks::event_schemas::schema_of)
         .post("/v1/webhooks", webhooks::create, "Create a webhook")
         .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive, Code::LimitReached])
         .get("/v1/webhooks", webhooks::list, "List webhooks")
@@ -161,12 +183,13 @@ pub fn table() -> Api<App> {
         .get("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}", webhooks::delivery, "Get a delivery")
         .post("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", webhooks::redeliver, "Redeliver an event")
         .errors(&[Code::WebhookDisabled])
+        .tag("audit", "Tamper-evident record of who did what and when.")
+        .events(api::audit_logs::event_schemas::schema_of)
         .get("/v1/audit-logs", audit::list, "List audit entries")
         .get("/v1/audit-logs/export", audit::export, "Export the audit trail")
         .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List audit checkpoints")
+        .tag("docs", "This document, the guides and the error codes.")
         .get("/", entry::entry, "List entry points")
-        .get("/healthz", health::live, "Liveness probe")
-        .get("/readyz", health::ready, "Readiness probe")
         .get("/openapi.json", describe, "Get the OpenAPI document")
         .get("/docs", docs::reference, "Show the API reference")
         .get("/docs/guides", docs::guides, "List guides")
@@ -175,11 +198,14 @@ pub fn table() -> Api<App> {
         .get("/docs/errors", docs::errors, "List error codes")
         .get("/docs/errors/{code}", docs::error, "Explain an error code")
         .get("/docs/assets/{file}", docs::asset, "Get a documentation asset")
+        .tag("health", "Liveness and readiness probes.")
+        .get("/healthz", health::live, "Liveness probe")
+        .get("/readyz", health::ready, "Readiness probe")
 }
 
 /// Builds the OpenAPI 3.1 document of the API.
 pub fn description() -> Value {
-    openapi::describe(table().operations())
+    openapi::describe(&table())
 }
 
 /// The texts that are made from the description, which is dropped then: it takes twenty times their memory.
@@ -212,4 +238,23 @@ pub fn router(app: App) -> Router {
         GateLayer::new(operation, app.authenticator.clone(), limits, quota, app.edge.tracker.clone())
     };
     table.into_router(|operation, route| route.layer(gate(operation))).with_state(app.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::action::{Action, Recorded};
+
+    #[test]
+    fn exactly_the_events_have_a_schema() {
+        let table = table();
+        for &action in Action::ALL {
+            assert_eq!(
+                table.event_schema(action).is_some(),
+                action.recorded() == Recorded::Event,
+                "{action}: describe it in `event_schemas.rs` of its slice if it is an `Event` in `base::names`, and pass \
+                 `schema_of` to `events` in `table`"
+            );
+        }
+    }
 }

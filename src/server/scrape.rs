@@ -9,7 +9,7 @@ use crate::{
 /// Renders the page. Reads a few small files of the kernel, and waits for nothing else.
 pub fn render(app: &App) -> String {
     // All sources of metrics; add new ones here.
-    let collectors: [&dyn Collector; 13] = [
+    let collectors: &[&dyn Collector] = &[
         &Server(app),
         &app.process,
         &*app.requests,

@@ -1,4 +1,4 @@
-//! Application state. Workers take what they need from it, and handlers take parts of it: the rows of `parts!`.
+//! Application state. Workers take what they need from it, and handlers take its [`Parts`].
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -50,15 +50,50 @@ const EXPORT_READERS: usize = 2;
 #[derive(Clone, Debug)]
 pub struct App(Arc<Shared>);
 
+/// Defines [`Parts`], and implements [`FromRef`] for the type of each part, so that handlers and extractors take it and
+/// do not depend on the application.
+macro_rules! parts {
+    ($($(#[$doc:meta])* $part:ident: $type:ty,)+) => {
+        /// Parts of the application that handlers and extractors can take.
+        #[derive(Debug)]
+        pub struct Parts {
+            $($(#[$doc])* pub $part: $type,)+
+        }
+
+        $(impl FromRef<App> for $type {
+            fn from_ref(app: &App) -> Self {
+                app.parts.$part.clone()
+            }
+        })+
+    };
+}
+
+parts! {
+    /// Database, writes and clock.
+    store: Store,
+    /// This server among the servers on the same database.
+    node: Arc<Node>,
+    /// Authenticates credentials.
+    authenticator: Authenticator,
+    /// Hashes and verifies passwords.
+    passwords: Arc<Passwords>,
+    /// URL where clients reach this server, without a trailing slash.
+    public_url: PublicUrl,
+    /// Audit trail, for its handlers.
+    audit_logs: Arc<AuditContext>,
+    /// Events.
+    events: Arc<EventContext>,
+    /// Webhooks.
+    webhooks: Arc<WebhookContext>,
+    /// Resources.
+    resources: Arc<ResourceContext>,
+}
+
 /// Contents of [`App`].
 #[derive(Debug)]
 pub struct Shared {
-    /// Database and clock.
-    pub store: Store,
-    /// This server among the servers on the same database.
-    pub node: Arc<Node>,
-    /// Authenticates credentials.
-    pub authenticator: Authenticator,
+    /// What handlers can take.
+    pub parts: Parts,
     /// Server key, from which other keys are derived.
     pub server_key: ServerKey,
     /// Signs checkpoints for the deployment.
@@ -67,8 +102,6 @@ pub struct Shared {
     pub sealing: Arc<SealerMetrics>,
     /// Counts of denied requests since they were last written.
     pub denials: Arc<DenialCounts>,
-    /// Hashes and verifies passwords.
-    pub passwords: Arc<Passwords>,
     /// Counts requests.
     pub meter: Arc<Meter>,
     /// Metrics of requests and responses.
@@ -91,18 +124,8 @@ pub struct Shared {
     pub usage_retention_days: u32,
     /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
     pub audit_retention_months: Option<u32>,
-    /// URL where clients reach this server, without a trailing slash.
-    pub public_url: PublicUrl,
     /// Proxies whose forwarded client address is trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// Audit trail, for its handlers.
-    pub audit_logs: Arc<AuditContext>,
-    /// Events.
-    pub events: Arc<EventContext>,
-    /// Webhooks.
-    pub webhooks: Arc<WebhookContext>,
-    /// Resources.
-    pub resources: Arc<ResourceContext>,
 }
 
 /// Settings of an application.
@@ -171,7 +194,7 @@ impl App {
         let signer = Arc::new(Signer::new(&options.server_key));
         let sealing = Arc::<SealerMetrics>::default();
         let public_url = PublicUrl(options.public_url.into());
-        Ok(Self(Arc::new(Shared {
+        let parts = Parts {
             audit_logs: Arc::new(AuditContext {
                 store: store.clone(),
                 signer: Arc::clone(&signer),
@@ -200,14 +223,18 @@ impl App {
                 sealing: Arc::clone(&sealing),
                 public_url: public_url.clone(),
             }),
+            passwords: Arc::new(Passwords::new()?),
             store,
             authenticator,
             node,
+            public_url,
+        };
+        Ok(Self(Arc::new(Shared {
+            parts,
             signer,
             sealing,
             denials: Arc::default(),
             server_key: options.server_key,
-            passwords: Arc::new(Passwords::new()?),
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
             requests: Arc::default(),
             process: Process { since: clock.now() },
@@ -219,33 +246,9 @@ impl App {
             pulse_interval: options.pulse_interval,
             usage_retention_days: options.usage_retention_days,
             audit_retention_months: options.audit_retention_months,
-            public_url,
             trusted_proxies: options.trusted_proxies,
         })))
     }
-}
-
-/// Implements [`FromRef`], so that handlers and extractors take parts of the application and do not depend on it.
-macro_rules! parts {
-    ($($type:ty => $field:ident),+ $(,)?) => {$(
-        impl FromRef<App> for $type {
-            fn from_ref(app: &App) -> Self {
-                app.$field.clone()
-            }
-        }
-    )+};
-}
-
-parts! {
-    Store => store,
-    Arc<Node> => node,
-    Authenticator => authenticator,
-    Arc<Passwords> => passwords,
-    PublicUrl => public_url,
-    Arc<AuditContext> => audit_logs,
-    Arc<EventContext> => events,
-    Arc<WebhookContext> => webhooks,
-    Arc<ResourceContext> => resources,
 }
 
 impl Deref for App {
@@ -253,5 +256,13 @@ impl Deref for App {
 
     fn deref(&self) -> &Shared {
         &self.0
+    }
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
     }
 }

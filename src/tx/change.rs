@@ -94,38 +94,49 @@ impl Change {
         self.is_unchanged
     }
 
-    /// Logs the change. Unlike request lines, these are never sampled.
+    /// Builds the audit entry.
+    pub(super) fn into_entry(self, request: &RequestContext, outcome: Outcome, now: Timestamp) -> ChangeEntry {
+        let draft = Draft {
+            action: self.action,
+            actor: self.actor.unwrap_or_else(|| Actor::from_request(request)),
+            changes: self.changes,
+            occurred_at: now,
+            outcome,
+            request_id: Some(request.id),
+            source_ip: request.client,
+            target: self.target,
+            traceparent: Some(request.trace.to_string()),
+            user_agent: model::user_agent(request),
+        };
+        ChangeEntry { project: self.project, draft }
+    }
+}
+
+/// Audit entry of a change.
+#[derive(Debug)]
+pub(super) struct ChangeEntry {
+    project: Option<ProjectId>,
+    /// Content of the entry.
+    pub(super) draft: Draft,
+}
+
+impl ChangeEntry {
+    /// Audit chain that the change is recorded in.
+    pub(super) fn chain(&self) -> ProjectId {
+        self.project.unwrap_or(DEPLOYMENT)
+    }
+
+    /// Logs the change once it is committed. Unlike request lines, these are never sampled.
     pub(super) fn log(&self, request: &RequestContext) {
         tracing::info!(
             target: "cloudapi::change",
-            action = self.action.as_str(),
-            target_id = self.target.as_ref().map(|target| target.id.as_str()),
+            action = self.draft.action.as_str(),
+            target_id = self.draft.target.as_ref().map(|target| target.id.as_str()),
             project_id = self.project.map(tracing::field::display),
             credential_id = request.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
             request_id = %request.id,
             trace_id = %request.trace.trace_id(),
             "change committed"
         );
-    }
-
-    /// Audit chain that the change is recorded in.
-    pub(super) fn chain(&self) -> ProjectId {
-        self.project.unwrap_or(DEPLOYMENT)
-    }
-
-    /// Builds the audit entry.
-    pub(super) fn draft(&self, request: &RequestContext, outcome: Outcome, now: Timestamp) -> Draft {
-        Draft {
-            action: self.action,
-            actor: self.actor.clone().unwrap_or_else(|| Actor::from_request(request)),
-            changes: self.changes.clone(),
-            occurred_at: now,
-            outcome,
-            request_id: Some(request.id),
-            source_ip: request.client,
-            target: self.target.clone(),
-            traceparent: Some(request.trace.to_string()),
-            user_agent: model::user_agent(request),
-        }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -180,13 +180,13 @@ impl Claim {
         let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
         let cache_control = text(header::CACHE_CONTROL);
         let (salt, stored) = match secrecy {
-            Secrecy::Open => (None, body.to_vec()),
+            Secrecy::Open => (None, body.clone()),
             Secrecy::Secret => {
                 let secret =
                     request.secret.get().ok_or_else(|| Error::internal("a write without a secret to seal to"))?;
                 let (salt, sealed) = seal::seal(secret, &self.key, &self.fingerprint, &body)
                     .ok_or_else(|| Error::internal("a response could not be sealed"))?;
-                (Some(salt), sealed)
+                (Some(salt), sealed.into())
             }
         };
         let status = i32::from(head.status.as_u16());
@@ -220,7 +220,7 @@ pub(super) struct StoredResponse {
     location: Option<String>,
     etag: Option<String>,
     cache_control: Option<String>,
-    body: Vec<u8>,
+    body: Bytes,
     salt: Option<Salt>,
 }
 
@@ -253,7 +253,7 @@ impl StoredResponse {
                 .bind(&self.location)
                 .bind(&self.etag)
                 .bind(&self.cache_control)
-                .bind(&self.body)
+                .bind(&self.body[..])
                 .bind(self.salt)
                 .bind(now)
                 .bind(None::<i64>)

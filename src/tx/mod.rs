@@ -23,11 +23,13 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 pub use change::Change;
+use change::ChangeEntry;
 use idempotency::{Claim, ClaimOutcome};
 pub(crate) use idempotent::begin_or_replay;
 pub use idempotent::{BegunWrite, Idempotent, IdempotentTx, Replay};
 pub use single_statement::Effect;
 pub use store::Store;
+pub(crate) use store::context;
 use transaction::{CommitFailure, Literal, Sql, Transaction};
 
 use crate::{
@@ -39,7 +41,7 @@ use crate::{
         identity::subject::Subject,
         input::schema::Input,
         runtime::{
-            clock::{Clock, Timestamp, since_boot},
+            clock::{Clock, since_boot},
             request::RequestContext,
         },
     },
@@ -87,10 +89,10 @@ impl Writes {
     }
 
     async fn record(&self, request: &RequestContext, change: Change, outcome: Outcome) -> Result<()> {
-        let draft = change.draft(request, outcome, self.clock.now());
+        let entry = change.into_entry(request, outcome, self.clock.now());
         let mut db = self.node.db.acquire_for_write().await?;
         request.set_commit_sent(true);
-        audit::repo::stage(&mut db, &[(change.chain(), draft)]).await.map_err(|error| {
+        audit::repo::stage(&mut db, &[(entry.chain(), entry.draft)]).await.map_err(|error| {
             request.set_commit_sent(sqlstate::may_have_committed(&error));
             Error::from(error)
         })?;
@@ -238,10 +240,11 @@ impl Tx {
         if !is_condition_checked {
             return Err(Error::internal("a write did not check its preconditions"));
         }
-        let recorded: Vec<_> = changes.into_iter().chain(change).filter(|change| !change.is_unchanged()).collect();
-        // An invalidation is the last statement, because other ones wait for it until COMMIT.
+        let recorded = changes.into_iter().chain(change).filter(|change| !change.is_unchanged());
         let now = clock.now();
-        let staged = recorded.iter().map(|change| stage(change, &request, now));
+        let recorded: Vec<_> = recorded.map(|change| change.into_entry(&request, Outcome::Success, now)).collect();
+        // An invalidation is the last statement, because other ones wait for it until COMMIT.
+        let staged = recorded.iter().map(stage);
         let last = staged.fold(Sql::default(), Sql::then).then(last);
         let rows = transaction.commit(&last).await.map_err(|failure| match failure {
             CommitFailure::RolledBack(error) => error.into(),
@@ -252,7 +255,7 @@ impl Tx {
         if !recorded.is_empty() {
             node.db.pulse().notify_staged();
         }
-        recorded.iter().for_each(|change| change.log(&request));
+        recorded.iter().for_each(|entry| entry.log(&request));
         if !invalidated.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("an invalidation without a position"))?;
             let server: String = row.try_get(1)?;
@@ -284,9 +287,9 @@ fn outcome_unknown(node: &Node, request: &RequestContext, invalidates: bool, cau
     }
 }
 
-/// SQL that stages the audit entry of `change`.
-fn stage(change: &Change, request: &RequestContext, now: Timestamp) -> Sql {
-    let chain = Uuid::from_u128(change.chain().as_u128()).to_string();
-    let entry = change.draft(request, Outcome::Success, now).to_text();
+/// SQL that stages an audit entry.
+fn stage(entry: &ChangeEntry) -> Sql {
+    let chain = Uuid::from_u128(entry.chain().as_u128()).to_string();
+    let entry = entry.draft.to_text();
     Sql::insert("audit_staged (project_id, entry)", &[Literal::Text(&chain), Literal::Text(&entry)])
 }

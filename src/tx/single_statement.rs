@@ -16,7 +16,7 @@ use crate::{
     base::{
         error::{Error, Result},
         input::schema::Input,
-        runtime::{clock::Timestamp, request::RequestContext},
+        runtime::request::RequestContext,
     },
     db::{Call, sqlstate, unexpected_result},
     http::{describe::ApiResponse, request::extract::JsonBody},
@@ -71,7 +71,9 @@ impl Writes {
             }
             None => (response, call, None),
         };
-        let call = staging(call, &change, request, now);
+        let entry = change.into_entry(request, Outcome::Success, now);
+        let text = entry.draft.to_text();
+        let call = call.wrap_with("stage_entry", |call| call.bind(entry.chain()).bind(text));
         let mut db = self.node.db.acquire_for_write().await?;
         request.set_commit_sent(true);
         let done = match timeout(COMMIT_TIMEOUT, call.run(&mut db)).await {
@@ -97,7 +99,7 @@ impl Writes {
         self.node.db.pulse().notify_staged();
         match (done, stored) {
             (Ok(()), _) => {
-                change.log(request);
+                entry.log(request);
                 Ok(Idempotent::new(response))
             }
             (Err(word), Some(stored)) if word == ALREADY_EXECUTED => {
@@ -110,10 +112,4 @@ impl Writes {
             (Err(word), None) => Err(unexpected_result(&word)),
         }
     }
-}
-
-/// Extends `call` so that it also stages the audit entry of `change`.
-fn staging(call: Call, change: &Change, request: &RequestContext, now: Timestamp) -> Call {
-    let entry = change.draft(request, Outcome::Success, now).to_text();
-    call.wrap_with("stage_entry", |call| call.bind(change.chain()).bind(entry))
 }

@@ -27,6 +27,29 @@ impl Store {
     }
 }
 
+/// Defines the context of a slice: what its handlers and workers need in addition to the [`Store`], to which the
+/// context dereferences.
+macro_rules! context {
+    ($(#[$doc:meta])* $name:ident { $($(#[$part_doc:meta])* $part:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name {
+            /// Database, writes and clock.
+            pub store: $crate::tx::Store,
+            $($(#[$part_doc])* pub $part: $type,)+
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = $crate::tx::Store;
+
+            fn deref(&self) -> &Self::Target {
+                &self.store
+            }
+        }
+    };
+}
+pub(crate) use context;
+
 impl Deref for Store {
     type Target = StoreParts;
 

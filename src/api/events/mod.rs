@@ -9,37 +9,28 @@ pub mod repo;
 pub mod stream;
 pub mod tail;
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     audit::metrics::SealerMetrics,
     auth::{bearer::Authenticator, revocation::node::Node},
     http::PublicUrl,
-    tx::Store,
+    tx::context,
 };
 use hub::Hub;
 
-/// What the handlers of events and the tail of the trail need.
-#[derive(Debug)]
-pub struct EventContext {
-    /// Database and clock.
-    pub store: Store,
-    /// This server among the servers on the same database.
-    pub node: Arc<Node>,
-    /// Checks while a stream lasts whether its credential is valid.
-    pub authenticator: Authenticator,
-    /// Distributes events to event streams.
-    pub hub: Arc<Hub>,
-    /// Progress of sealing the audit trail.
-    pub sealing: Arc<SealerMetrics>,
-    /// URL where clients reach this server, without a trailing slash.
-    pub public_url: PublicUrl,
-}
-
-impl Deref for EventContext {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        &self.store
+context! {
+    /// What the handlers of events and the tail of the trail need.
+    EventContext {
+        /// This server among the servers on the same database.
+        node: Arc<Node>,
+        /// Checks while a stream lasts whether its credential is valid.
+        authenticator: Authenticator,
+        /// Distributes events to event streams.
+        hub: Arc<Hub>,
+        /// Progress of sealing the audit trail.
+        sealing: Arc<SealerMetrics>,
+        /// URL where clients reach this server, without a trailing slash.
+        public_url: PublicUrl,
     }
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use sqlx::types::Json as Jsonb;
 
 use super::{
     model::{
         DEFAULT_OVERLAP_SECONDS, IssuedKey, KeyFilter, KeyPatch, KeyView, MIN_SELF_OVERLAP_SECONDS, NewKey, RevokedKey,
-        Rotation, StoredKey, default_scopes,
+        Rotation, StoredKey, default_scopes, stored_networks, stored_scopes,
     },
-    repo::{self, KeyChange, KeyRow},
+    repo,
 };
 use crate::{
     auth::grant::{Grant, SessionOnly, SessionOrKeySelf},
@@ -54,27 +55,26 @@ fn issue(
     new: NewKey,
     now: Timestamp,
 ) -> Result<Effect<Issued<IssuedKey>>> {
-    require_future(new.expires_at, now)?;
-    let scopes = match new.scopes {
+    let NewKey { project_id: _, name, scopes, expires_at, allowed_ips, rate_limit, metadata } = new;
+    require_future(expires_at, now)?;
+    let scopes = match scopes {
         Some(scopes) => tenant.grant_scopes(scopes)?,
         None => default_scopes().intersection(tenant.scopes()),
     };
     tenant.require_active()?;
     let secret = Secret::generate(SecretKind::Key);
-    let row = KeyRow {
-        id: KeyId::new(),
-        project_id: tenant.project_id(),
-        name: new.name.unwrap_or_default(),
-        scopes,
-        metadata: new.metadata.unwrap_or_default(),
+    let key = StoredKey {
+        name: name.unwrap_or_default(),
+        scopes: stored_scopes(scopes),
+        metadata: Jsonb(metadata.unwrap_or_default()),
         created_by: grant.caller().user_id(),
-        created_at: now,
-        expires_at: new.expires_at,
-        allowed_ips: new.allowed_ips.unwrap_or_default(),
-        rate_limit: new.rate_limit,
+        expires_at,
+        allowed_ips: stored_networks(&allowed_ips.unwrap_or_default()),
+        rate_limit: rate_limit.map(Jsonb),
+        ..StoredKey::new(KeyId::new(), tenant.project_id(), &secret, now)
     };
-    let (call, stored) = repo::create(row, &secret);
-    let view = KeyView::new(stored, now);
+    let call = repo::create(&key, &secret);
+    let view = KeyView::new(key, now);
     let change = Change::new(Action::KeyCreated, view.id, Some(view.project_id)).created(&view);
     let body = IssuedKey { key: secret, view };
     let response = Issued(Created { location: format!("/v1/keys/{}", body.view.id), body });
@@ -117,25 +117,24 @@ pub async fn update(
 ) -> Result<Idempotent<WithEtag<KeyView>>> {
     let now = store.clock.now();
     let (mut tx, patch) = begin_or_replay!(store.writes.begin_idempotent(grant.request(), body).await?);
-    let expires_at = patch.expires_at.change();
+    let KeyPatch { name, scopes, expires_at, allowed_ips, rate_limit, metadata } = patch;
+    let expires_at = expires_at.change();
     require_future(expires_at.flatten(), now)?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let mut key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.check_manage(ScopeSet::from_texts(&key.scopes))?;
-    let scopes = patch.scopes.0.map(|scopes| tenant.grant_scopes(scopes)).transpose()?;
+    let scopes = scopes.0.map(|scopes| tenant.grant_scopes(scopes)).transpose()?;
     let before = KeyView::new(key.clone(), now);
     tx.require_match(&before)?;
     tenant.require_active()?;
     require_unrevoked(&key)?;
-    let change = KeyChange {
-        name: patch.name.change_or_default(),
-        scopes,
-        expires_at,
-        metadata: patch.metadata.change_or_default(),
-        allowed_ips: patch.allowed_ips.change_or_default(),
-        rate_limit: patch.rate_limit.change(),
-    };
-    let key = KeyView::new(repo::update(tx.db(), tenant, id, change).await?, now);
+    replace(&mut key.name, name.change_or_default());
+    replace(&mut key.scopes, scopes.map(stored_scopes));
+    replace(&mut key.expires_at, expires_at);
+    replace(&mut key.metadata, metadata.change_or_default().map(Jsonb));
+    replace(&mut key.allowed_ips, allowed_ips.change_or_default().as_deref().map(stored_networks));
+    replace(&mut key.rate_limit, rate_limit.change().map(|limit| limit.map(Jsonb)));
+    let key = KeyView::new(repo::update(tx.db(), tenant, &key).await?, now);
     tx.invalidate(Subject::Key(id));
     let change = Change::new(Action::KeyUpdated, id, Some(key.project_id)).updated(&before, &key);
     tx.commit(change, WithEtag(key)).await
@@ -217,6 +216,12 @@ pub async fn revoke(
     tx.invalidate(Subject::Key(id));
     let change = Change::new(Action::KeyRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedKey { id, revoked: true })).await
+}
+
+fn replace<T>(member: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *member = value;
+    }
 }
 
 fn require_future(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {

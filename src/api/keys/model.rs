@@ -91,7 +91,7 @@ pub struct Rotation {
 /// Filter of the list of keys.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct KeyFilter {
-    /// Project of the keys. Required with a session, because its user can be in several projects.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Only keys with this status.
     pub status: Option<CredentialStatus>,
@@ -139,6 +139,38 @@ pub struct StoredKey {
     pub allowed_ips: Vec<String>,
     /// Rate limit.
     pub rate_limit: Option<Json<RateLimit>>,
+}
+
+impl StoredKey {
+    /// A new key with this secret, and without a name, scopes, limits or an end.
+    pub fn new(id: KeyId, project_id: ProjectId, secret: &Secret, now: Timestamp) -> Self {
+        Self {
+            id,
+            project_id,
+            name: String::new(),
+            scopes: Vec::new(),
+            hint: secret.hint(),
+            metadata: Json::default(),
+            created_by: None,
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+            previous_expires_at: None,
+            last_used_at: None,
+            allowed_ips: Vec::new(),
+            rate_limit: None,
+        }
+    }
+}
+
+/// Scopes as stored in the database.
+pub fn stored_scopes(scopes: ScopeSet) -> Vec<String> {
+    scopes.to_texts().into_iter().map(str::to_owned).collect()
+}
+
+/// Networks as stored in the database.
+pub fn stored_networks(networks: &[Cidr]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
 }
 
 /// A key, without its secret.

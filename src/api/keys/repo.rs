@@ -2,19 +2,14 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, types::Json};
+use sqlx::PgConnection;
 
 use super::model::StoredKey;
 use crate::{
     base::{
-        id::{self, KeyId, ProjectId, UserId},
-        identity::{credential::CredentialStatus, scope::ScopeSet, secret::Secret, tenant::Tenant},
-        input::{
-            limit::RateLimit,
-            metadata::Metadata,
-            net::Cidr,
-            page::{Order, Page, PageRequest},
-        },
+        id::{self, KeyId},
+        identity::{credential::CredentialStatus, secret::Secret, tenant::Tenant},
+        input::page::{Order, Page, PageRequest},
         runtime::clock::Timestamp,
     },
     db::{Call, ProjectItem, lists::scan::Scan},
@@ -57,63 +52,21 @@ impl ProjectItem for id::Key {
     const PROJECT_OF: &'static str = "SELECT project_id FROM keys WHERE id = $1";
 }
 
-/// Values of a new key.
-#[derive(Debug)]
-pub struct KeyRow {
-    /// Key ID.
-    pub id: KeyId,
-    /// Project of the key.
-    pub project_id: ProjectId,
-    /// Human-readable name.
-    pub name: String,
-    /// Scopes of the key.
-    pub scopes: ScopeSet,
-    /// Custom metadata.
-    pub metadata: Metadata,
-    /// User who creates the key.
-    pub created_by: Option<UserId>,
-    /// Creation time.
-    pub created_at: Timestamp,
-    /// Expiration time.
-    pub expires_at: Option<Timestamp>,
-    /// Networks that the key can be used from. Empty for all.
-    pub allowed_ips: Vec<Cidr>,
-    /// Rate limit.
-    pub rate_limit: Option<RateLimit>,
-}
-
-/// The call that creates a key with its first secret, and the resulting key.
-pub fn create(key: KeyRow, secret: &Secret) -> (Call, StoredKey) {
-    let stored = StoredKey {
-        id: key.id,
-        project_id: key.project_id,
-        name: key.name,
-        scopes: key.scopes.to_texts().into_iter().map(str::to_owned).collect(),
-        hint: secret.hint(),
-        metadata: Json(key.metadata),
-        created_by: key.created_by,
-        created_at: key.created_at,
-        expires_at: key.expires_at,
-        revoked_at: None,
-        previous_expires_at: None,
-        last_used_at: None,
-        allowed_ips: texts(&key.allowed_ips),
-        rate_limit: key.rate_limit.map(Json),
-    };
-    let call = Call::new("create_key", |_| None)
-        .bind(stored.id)
-        .bind(stored.project_id)
-        .bind(&stored.name)
-        .bind(&stored.scopes)
-        .bind(&stored.metadata)
-        .bind(stored.created_by)
-        .bind(stored.created_at)
-        .bind(stored.expires_at)
+/// The call that creates a key with its first secret.
+pub fn create(key: &StoredKey, secret: &Secret) -> Call {
+    Call::new("create_key", |_| None)
+        .bind(key.id)
+        .bind(key.project_id)
+        .bind(&key.name)
+        .bind(&key.scopes)
+        .bind(&key.metadata)
+        .bind(key.created_by)
+        .bind(key.created_at)
+        .bind(key.expires_at)
         .bind(secret.hash())
-        .bind(&stored.hint)
-        .bind(&stored.allowed_ips)
-        .bind(stored.rate_limit);
-    (call, stored)
+        .bind(&key.hint)
+        .bind(&key.allowed_ips)
+        .bind(key.rate_limit)
 }
 
 /// One of the tenant's keys.
@@ -209,47 +162,21 @@ pub async fn record_expired(db: &mut PgConnection, now: Timestamp) -> sqlx::Resu
     .map(|done| done.rows_affected())
 }
 
-/// Fields of a key to change. None keeps the value.
-#[derive(Debug)]
-pub struct KeyChange {
-    /// Human-readable name.
-    pub name: Option<String>,
-    /// Scopes of the key.
-    pub scopes: Option<ScopeSet>,
-    /// Expiration time. `Some(None)` removes it.
-    pub expires_at: Option<Option<Timestamp>>,
-    /// Custom metadata.
-    pub metadata: Option<Metadata>,
-    /// Networks that the key can be used from. Empty for all.
-    pub allowed_ips: Option<Vec<Cidr>>,
-    /// Rate limit. `Some(None)` restores the operator's default.
-    pub rate_limit: Option<Option<RateLimit>>,
-}
-
-fn texts(networks: &[Cidr]) -> Vec<String> {
-    networks.iter().map(ToString::to_string).collect()
-}
-
-/// Updates one of the tenant's keys.
-pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
+/// Stores every member of a key that can change. The caller has locked the key.
+pub async fn update(db: &mut PgConnection, tenant: Tenant, key: &StoredKey) -> sqlx::Result<StoredKey> {
     sqlx::query_as(concat!(
-        "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
-                         expires_at = CASE WHEN $9 THEN $5 ELSE expires_at END, metadata = coalesce($6, metadata),
-                         allowed_ips = coalesce($7, allowed_ips),
-                         rate_limit = CASE WHEN $10 THEN $8 ELSE rate_limit END
+        "UPDATE keys SET name = $3, scopes = $4, expires_at = $5, metadata = $6, allowed_ips = $7, rate_limit = $8
          WHERE project_id = $1 AND id = $2 RETURNING ",
         key_columns!()
     ))
     .bind(tenant.project_id())
-    .bind(id)
-    .bind(change.name)
-    .bind(change.scopes.map(ScopeSet::to_texts))
-    .bind(change.expires_at.flatten())
-    .bind(change.metadata.map(Json))
-    .bind(change.allowed_ips.as_deref().map(texts))
-    .bind(change.rate_limit.flatten().map(Json))
-    .bind(change.expires_at.is_some())
-    .bind(change.rate_limit.is_some())
+    .bind(key.id)
+    .bind(&key.name)
+    .bind(&key.scopes)
+    .bind(key.expires_at)
+    .bind(&key.metadata)
+    .bind(&key.allowed_ips)
+    .bind(key.rate_limit)
     .fetch_one(db)
     .await
 }

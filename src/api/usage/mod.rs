@@ -5,6 +5,7 @@
 
 pub mod breakdown;
 pub mod counting;
+pub mod event_schemas;
 pub mod finalize;
 pub mod handlers;
 pub mod ledger;

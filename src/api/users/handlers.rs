@@ -22,7 +22,7 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
-        id::{self, Id, InvitationId, ProjectId, UserId},
+        id::{self, Id, ProjectId, UserId},
         identity::{
             role::Role,
             scope::of::{UsersRead, UsersWrite},
@@ -31,16 +31,14 @@ use crate::{
             tenant::Tenant,
         },
         input::page::{ListQuery, ProjectIdFilter},
+        runtime::clock::Timestamp,
     },
-    db::{
-        self,
-        deletions::{self, Deletion},
-    },
+    db::deletions::{self, Deletion},
     http::{
         request::extract::{JsonBody, PathId, Query},
         response::{Created, Issued, Json, List, WithEtag},
     },
-    tx::{Change, Idempotent, Store, Tx, begin_or_replay},
+    tx::{Change, Effect, Idempotent, Store, Tx, begin_or_replay},
 };
 
 /// Lists the members of a project.
@@ -75,33 +73,26 @@ pub async fn create(
     body: JsonBody<NewUser>,
 ) -> Result<Idempotent<Issued<InvitedUser>>> {
     let now = store.clock.now();
-    let mut tx = store.writes.begin(grant.request()).await?;
-    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
-    tenant.check_role(new.role)?;
+    let tenant = grant.in_project_on(&store.db, body.project_id()?).await?;
+    store.writes.execute_single(grant.request(), body, |new| invite(&grant, tenant, new, now)).await
+}
+
+/// Prepares an invitation, if the caller may invite.
+fn invite(
+    grant: &Grant<UsersWrite, SessionOnly>,
+    tenant: Tenant,
+    new: NewUser,
+    now: Timestamp,
+) -> Result<Effect<Issued<InvitedUser>>> {
+    let NewUser { project_id: _, email, role } = new;
+    tenant.check_role(role)?;
     tenant.require_active()?;
-    let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
-    let invitation = InvitationId::new();
-    let invited = repo::NewInvitedMember { user: user.id, invitation, email: &new.email, role: new.role };
-    repo::insert_invited(tx.db(), tenant, invited, now).await.map_err(|error| {
-        match db::violated_constraint(&error) {
-            Some("members_pkey") => Error::new(
-                Code::AlreadyMember,
-                format!(
-                    "{} is already in this project or invited to it; remove the user first to send a new invitation",
-                    new.email
-                ),
-            ),
-            _ => error.into(),
-        }
-    })?;
     let secret = Secret::generate(SecretKind::Invitation);
-    invitations::insert(tx.db(), tenant, (invitation, user.id), &secret, grant.caller().user_id(), now).await?;
-    let found = repo::get(tx.db(), tenant, invitations::public_id(invitation)).await?.ok_or_else(Error::not_found)?;
-    let member = found.member;
-    let location = format!("/v1/users/{}", member.id);
+    let (call, member) = invitations::create(tenant, (email, role), &secret, grant.caller().user_id(), now);
     let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id())).created(&member);
-    tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
+    let location = format!("/v1/users/{}", member.id);
+    let response = Issued(Created { location, body: InvitedUser { invitation: secret, member } });
+    Ok(Effect { call: grant.require_still(tenant, call), change, response })
 }
 
 /// Changes a member's role.

@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use crate::base::{
-    error::{Code, Error, Result},
-    id::{InvitationId, ProjectId, UserId},
-    identity::{
-        secret::{Secret, SecretHash},
-        tenant::Tenant,
+use super::model::{Member, MemberStatus};
+use crate::{
+    base::{
+        error::{Code, Error, Result},
+        id::{InvitationId, ProjectId, UserId},
+        identity::{
+            role::Role,
+            secret::{Secret, SecretHash},
+            tenant::Tenant,
+        },
+        input::email::Email,
+        runtime::clock::Timestamp,
     },
-    runtime::clock::Timestamp,
+    db::Call,
 };
 
 /// Lifetime of an invitation.
@@ -52,29 +58,37 @@ impl Invitation {
     }
 }
 
-/// Inserts an invitation of a user who was just added as an invited member.
-pub async fn insert(
-    db: &mut PgConnection,
+/// The call that invites the owner of an email address to the tenant's project, and the resulting member. The account of
+/// the address is created if there is none.
+pub fn create(
     tenant: Tenant,
-    (id, user): (InvitationId, UserId),
+    (email, role): (Email, Role),
     secret: &Secret,
     created_by: Option<UserId>,
     now: Timestamp,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO invitations (id, project_id, user_id, secret_hash, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(id)
-    .bind(tenant.project_id())
-    .bind(user)
-    .bind(secret.hash())
-    .bind(created_by)
-    .bind(now)
-    .bind(now.plus(LIFETIME))
-    .execute(db)
-    .await
-    .map(drop)
+) -> (Call, Member) {
+    let id = InvitationId::new();
+    let (address, key) = (email.to_string(), email.key());
+    let already_member = move |reason: &str| {
+        (reason == "already_member").then(|| {
+            let detail = format!(
+                "{address} is already in this project or invited to it; remove the user first to send a new invitation"
+            );
+            Error::new(Code::AlreadyMember, detail)
+        })
+    };
+    let call = Call::new("create_invitation", already_member)
+        .bind(id)
+        .bind(tenant.project_id())
+        .bind(UserId::new())
+        .bind(&email)
+        .bind(key)
+        .bind(role)
+        .bind(secret.hash())
+        .bind(created_by)
+        .bind(now)
+        .bind(now.plus(LIFETIME));
+    (call, Member { id: public_id(id), email, role, status: MemberStatus::Invited, created_at: now })
 }
 
 /// The invitation with this secret, open or not, if its project exists.

@@ -2,6 +2,7 @@
 //! the users who are its members.
 
 pub mod acceptance;
+pub mod event_schemas;
 pub mod handlers;
 pub mod invitations;
 pub mod model;

@@ -6,7 +6,7 @@ use super::model::{Member, MemberAccount, MemberStatus};
 use crate::{
     auth::credentials::accounts::Account,
     base::{
-        id::{self, InvitationId, ProjectId, UserId},
+        id::{self, ProjectId, UserId},
         identity::{role::Role, tenant::Tenant},
         input::{
             email::Email,
@@ -64,41 +64,6 @@ pub async fn insert_member(
         .execute(db)
         .await
         .map(drop)
-}
-
-/// An invitation of a user to a project.
-#[derive(Debug)]
-pub struct NewInvitedMember<'a> {
-    /// Account of the email address.
-    pub user: UserId,
-    /// Invitation, whose ID is shown instead of the user's until it is accepted.
-    pub invitation: InvitationId,
-    /// Spelling of the email address in the invitation.
-    pub email: &'a Email,
-    /// Role in the project.
-    pub role: Role,
-}
-
-/// Adds an invited user to a project.
-pub async fn insert_invited(
-    db: &mut PgConnection,
-    tenant: Tenant,
-    invited: NewInvitedMember<'_>,
-    now: Timestamp,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO members (project_id, user_id, invitation_id, invited_as, role, status, created_at)
-         VALUES ($1, $2, $3, $4, $5, 'invited', $6)",
-    )
-    .bind(tenant.project_id())
-    .bind(invited.user)
-    .bind(invited.invitation)
-    .bind(invited.email)
-    .bind(invited.role)
-    .bind(now)
-    .execute(db)
-    .await
-    .map(drop)
 }
 
 /// Sets a user's email address to the spelling in the invitation that the user accepts, if it is the first one that is

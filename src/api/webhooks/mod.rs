@@ -6,36 +6,28 @@
 //! and only to permitted addresses ([`delivery::url_policy`], [`delivery::send`]).
 
 pub mod delivery;
+pub mod event_schemas;
 pub mod handlers;
 pub mod metrics;
 pub mod model;
 pub mod outbox;
 pub mod repo;
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
-use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, http::PublicUrl, tx::Store};
+use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, http::PublicUrl, tx::context};
 use outbox::Outbox;
 
-/// What the handlers of webhooks and the worker that sends deliveries need.
-#[derive(Debug)]
-pub struct WebhookContext {
-    /// Database and clock.
-    pub store: Store,
-    /// Sends deliveries.
-    pub outbox: Outbox,
-    /// Lifecycle phase of the server.
-    pub lifecycle: Arc<Lifecycle>,
-    /// Progress of sealing the audit trail.
-    pub sealing: Arc<SealerMetrics>,
-    /// URL where clients reach this server, without a trailing slash.
-    pub public_url: PublicUrl,
-}
-
-impl Deref for WebhookContext {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        &self.store
+context! {
+    /// What the handlers of webhooks and the worker that sends deliveries need.
+    WebhookContext {
+        /// Sends deliveries.
+        outbox: Outbox,
+        /// Lifecycle phase of the server.
+        lifecycle: Arc<Lifecycle>,
+        /// Progress of sealing the audit trail.
+        sealing: Arc<SealerMetrics>,
+        /// URL where clients reach this server, without a trailing slash.
+        public_url: PublicUrl,
     }
 }

@@ -139,13 +139,8 @@ impl GateConfig {
             if self.operation.response.is_idempotent()
                 && let Some(key) = idempotency_key(head)?
             {
-                let query = head.uri.query().unwrap_or_default();
-                let _ = context.idempotent_request.set(IdempotentRequest::new(
-                    key,
-                    head.method.as_str(),
-                    head.uri.path(),
-                    query,
-                ));
+                let write = IdempotentRequest::new(key, head.method.as_str(), head.uri.path());
+                let _ = context.idempotent_request.set(write);
             }
             if self.operation.conditional
                 && let Some(preconditions) = preconditions_of(&head.headers)?

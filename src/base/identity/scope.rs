@@ -5,34 +5,40 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::base::names::names;
+
 macro_rules! scopes {
-    ($($scope:ident = $text:literal;)*) => {
+    ($($group:ident {
+        ids $ids:tt
+        scopes {$($scope:ident = $text:literal;)*}
+        actions $actions:tt
+    })*) => {
         /// Permission of a credential.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Scope {
-            $(#[doc = concat!("`", $text, "`")] $scope,)*
+            $($(#[doc = concat!("`", $text, "`")] $scope,)*)*
         }
 
         impl Scope {
             /// Every scope, in display order.
-            pub const ALL: &'static [Self] = &[$(Self::$scope,)*];
+            pub const ALL: &'static [Self] = &[$($(Self::$scope,)*)*];
 
             /// Scope as clients write it.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$scope => $text,)* }
+                match self { $($(Self::$scope => $text,)*)* }
             }
         }
 
         /// Scopes as types, for the signatures of handlers: `Grant<KeysRead>`.
         pub mod of {
-            $(
+            $($(
                 #[doc = concat!("Requires `", $text, "`.")]
                 #[derive(Clone, Copy, Debug)]
                 pub enum $scope {}
                 impl super::ScopeType for $scope {
                     const SCOPES: &'static [super::Scope] = &[super::Scope::$scope];
                 }
-            )*
+            )*)*
 
             /// Requires `compute:read`, `storage:read` or `network:read`, depending on the kind of resource.
             #[derive(Clone, Copy, Debug)]
@@ -59,28 +65,7 @@ pub trait ScopeType: Send + Sync + 'static {
     const SCOPES: &'static [Scope];
 }
 
-scopes! {
-    ProjectsRead = "projects:read";
-    ProjectsWrite = "projects:write";
-    KeysRead = "keys:read";
-    KeysWrite = "keys:write";
-    TokensRead = "tokens:read";
-    TokensWrite = "tokens:write";
-    TokensIntrospect = "tokens:introspect";
-    UsersRead = "users:read";
-    UsersWrite = "users:write";
-    UsageRead = "usage:read";
-    AuditRead = "audit:read";
-    EventsRead = "events:read";
-    WebhooksRead = "webhooks:read";
-    WebhooksWrite = "webhooks:write";
-    ComputeRead = "compute:read";
-    ComputeWrite = "compute:write";
-    StorageRead = "storage:read";
-    StorageWrite = "storage:write";
-    NetworkRead = "network:read";
-    NetworkWrite = "network:write";
-}
+names!(scopes);
 
 impl Scope {
     /// Returns whether the scope is a `:read` scope.

@@ -20,6 +20,15 @@ use crate::base::{
     runtime::clock::{Day, Timestamp},
 };
 
+/// Body or query string, parsed.
+#[derive(Debug)]
+pub struct ParsedInput {
+    /// Value.
+    pub value: Value,
+    /// Whether any text of the value, or any name of a member, violates [`text::check`].
+    pub has_bad_text: bool,
+}
+
 /// Object that clients send, as a body or as a query string. Implemented by [`input!`].
 pub trait Input: JsonSchema + DeserializeOwned + Send + 'static {
     /// Compiled schema.
@@ -134,22 +143,31 @@ impl Rules {
 
     /// Removes members that are null, unless null clears a member: otherwise, null means an omitted member. Keeps
     /// unknown members, so that they are reported.
-    pub fn without_nulls(&self, mut value: Value) -> Value {
-        if let Value::Object(members) = &mut value
+    pub fn without_nulls(&self, mut input: ParsedInput) -> ParsedInput {
+        if let Value::Object(members) = &mut input.value
             && !self.null_clears
         {
             members.retain(|name, member| !member.is_null() || !self.properties.contains_key(name));
         }
-        value
+        input
     }
 
-    /// Returns the validation errors of `value`, in the order of their locations, but at most one more than a response
+    /// Returns the validation errors of `input`, in the order of their locations, but at most one more than a response
     /// reports. Every text must also satisfy [`text::check`], regardless of its schema.
-    pub fn faults(&self, value: &Value) -> Vec<Item> {
+    pub fn faults(&self, input: &ParsedInput) -> Vec<Item> {
         let mut faults = Vec::new();
-        if has_bad_text(value) {
-            text_faults(value, &mut String::new(), &mut faults);
+        if input.has_bad_text {
+            text_faults(&input.value, &mut String::new(), &mut faults);
         }
+        self.add_schema_faults(&input.value, faults)
+    }
+
+    /// Like [`Rules::faults`], for a value whose texts were checked before.
+    pub fn schema_faults(&self, value: &Value) -> Vec<Item> {
+        self.add_schema_faults(value, Vec::new())
+    }
+
+    fn add_schema_faults(&self, value: &Value, mut faults: Vec<Item>) -> Vec<Item> {
         // Collecting errors is slower than checking that there are none.
         if !self.validator.is_valid(value) {
             let broken = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
@@ -320,16 +338,6 @@ fn format_fault(format: &str, given: &Value) -> String {
         other => other.to_owned(),
     };
     format!("must be {form}")
-}
-
-/// Reports whether any text in `value` has a control character, without the cost of their locations.
-fn has_bad_text(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text::check(text).is_err(),
-        Value::Array(items) => items.iter().any(has_bad_text),
-        Value::Object(members) => members.iter().any(|(name, value)| text::check(name).is_err() || has_bad_text(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
 }
 
 /// Adds an error for each text in `value` with a control character, at its location under `at`.

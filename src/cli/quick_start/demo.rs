@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     api::{
-        keys::{self, model::default_scopes, repo::KeyRow},
+        keys::{
+            self,
+            model::{StoredKey, default_scopes, stored_scopes},
+        },
         projects::{self, model::NewProject},
         tokens::{
             self,
@@ -21,7 +24,7 @@ use crate::{
             secret::{Secret, SecretKind},
             tenant::Tenant,
         },
-        input::{email::Email, metadata::Metadata},
+        input::email::Email,
         runtime::request::RequestContext,
     },
     server::state::App,
@@ -60,19 +63,14 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     }
     // Nobody sees the secrets of these two: the key exists to be revoked, the token to be read.
     for (id, name) in [(WORKING_KEY, "issuer of ci-token"), (SPARE_KEY, "spare")] {
-        let key = KeyRow {
-            id,
-            project_id: PROJECT,
+        let secret = Secret::generate(SecretKind::Key);
+        let key = StoredKey {
             name: name.into(),
-            scopes: default_scopes(),
-            metadata: Metadata::default(),
+            scopes: stored_scopes(default_scopes()),
             created_by: Some(OWNER),
-            created_at: now,
-            expires_at: None,
-            allowed_ips: Vec::new(),
-            rate_limit: None,
+            ..StoredKey::new(id, PROJECT, &secret, now)
         };
-        keys::repo::create(key, &Secret::generate(SecretKind::Key)).0.execute(db).await?;
+        keys::repo::create(&key, &secret).execute(db).await?;
     }
     let token = TokenRow {
         id: TOKEN,

@@ -13,8 +13,7 @@ use crate::{
     api::{
         keys::{
             self,
-            model::{KeyView, default_scopes},
-            repo::KeyRow,
+            model::{KeyView, StoredKey, default_scopes, stored_scopes},
         },
         sessions,
     },
@@ -27,7 +26,6 @@ use crate::{
             subject::Subject,
             tenant::Tenant,
         },
-        input::metadata::Metadata,
         runtime::{clock::Timestamp, request::RequestContext},
     },
     server::state::App,
@@ -77,20 +75,14 @@ async fn issue_key(
         tx.invalidate(Subject::Key(id));
         return Ok((id, Change::new(Action::KeyRotated, id, Some(demo::PROJECT)).updated(&before, &after)));
     }
-    let key = KeyRow {
-        id: KeyId::new(),
-        project_id: demo::PROJECT,
+    let key = StoredKey {
         name: NAME.into(),
-        scopes: default_scopes(),
-        metadata: Metadata::default(),
+        scopes: stored_scopes(default_scopes()),
         created_by: Some(demo::OWNER),
-        created_at: now,
         expires_at: Some(end),
-        allowed_ips: Vec::new(),
-        rate_limit: None,
+        ..StoredKey::new(KeyId::new(), demo::PROJECT, secret, now)
     };
-    let (call, key) = keys::repo::create(key, secret);
-    call.execute(tx.db()).await?;
+    keys::repo::create(&key, secret).execute(tx.db()).await?;
     let id = key.id;
     Ok((id, Change::new(Action::KeyCreated, id, Some(demo::PROJECT)).created(&KeyView::new(key, now))))
 }

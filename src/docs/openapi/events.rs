@@ -5,49 +5,52 @@ use serde_json::{Map, Value, json};
 
 use super::{
     components::{pascal_case, reference},
-    portable::{Direction, publish},
+    composition::extension,
+    portable::{Direction, publish, without},
     schemas::Schemas,
 };
 use crate::{
     api::events::model::{Event, EventData},
     base::action::Action,
-    docs::openapi::changes::{self, EventSchema},
+    http::event_schema::EventSchema,
 };
 
-/// Tag of the webhooks. It differs from the tag of the operations on events, because generators write one file for each
-/// tag and would lose one of the two.
-pub(super) const TAG: &str = "event_types";
+/// Tag of the webhooks, and its description. It differs from the tag of the operations on events, because generators
+/// write one file for each tag and would lose one of the two.
+pub(super) const TAG: (&str, &str) =
+    ("event_types", "Event types, each with its `data.changes` in lists, streams and webhooks.");
 
 /// Describes the event types. Returns the webhooks by type, and the schemas that they refer to.
-pub(super) fn webhooks(schemas: &mut Schemas) -> (Map<String, Value>, Map<String, Value>) {
-    let mut named = Map::new();
-    let webhooks = Action::events()
-        .filter_map(|action| {
-            Some((action.to_string(), webhook(action, changes::schema_of(action)?, schemas, &mut named)))
-        })
+pub(super) fn webhooks(
+    event_types: &[(Action, EventSchema)],
+    schemas: &mut Schemas,
+) -> (Map<String, Value>, Map<String, Value>) {
+    let mut named = Map::from_iter(common_members(&mut schemas.response_generator));
+    let webhooks = event_types
+        .iter()
+        .map(|(action, described)| (action.to_string(), webhook(*action, *described, schemas, &mut named)))
         .collect();
     (webhooks, named)
 }
 
 fn webhook(action: Action, described: EventSchema, schemas: &mut Schemas, named: &mut Map<String, Value>) -> Value {
     let name = format!("{}Event", pascal_case(action.as_str()));
-    let schema = schema(action, &described, &mut schemas.response_generator, named);
-    named.insert(name.clone(), schema);
+    // A separate schema, because generators lose the members of an inline `allOf`.
+    let of_data = format!("{name}Data");
+    let data = data_schema(action, &described, &mut schemas.response_generator, named);
+    named.insert(of_data.clone(), data);
+    named.insert(name.clone(), event_schema(action, &of_data));
     json!({
         "post": {
             "operationId": format!("event_{}", action.as_str().replace('.', "_")),
-            "tags": [TAG],
+            "tags": [TAG.0],
             // The sender signs the request. OpenAPI has no security scheme for that.
             "security": [],
             "summary": action.description().trim_end_matches('.'),
-            "description": action.description(),
             "requestBody": {
                 "required": true,
                 "content": {
-                    "application/json": {
-                        "schema": reference("schemas", &name),
-                        "example": example(action, described),
-                    },
+                    "application/json": { "schema": reference("schemas", &name) },
                 },
             },
             "responses": { "default": reference("responses", RECEIVED) },
@@ -63,27 +66,47 @@ pub(super) fn received() -> Value {
     json!({ "description": "A 2xx confirms receipt. After any other status, the delivery is retried." })
 }
 
-/// Schema of an event type: the members of every event, with the narrower schemas of this type. It is one object,
-/// because tools that close objects would close each part of an `allOf`. Common members are described once, in `Event`.
-fn schema(
+/// Component names of the members that every event has, and of those that its `data` has. [`Event`] and each event type
+/// refer to them.
+const ATTRIBUTES: &str = "EventAttributes";
+const ORIGIN: &str = "EventOrigin";
+
+fn common_members(generator: &mut SchemaGenerator) -> [(String, Value); 2] {
+    let event = definition::<Event>(generator);
+    let data = definition::<EventData>(generator);
+    [
+        (ATTRIBUTES.into(), without(&event, &["type", "data"], "Attributes of every event (CloudEvents 1.0).")),
+        (ORIGIN.into(), without(&data, &["action", "changes"], "Actor, object and request of an event.")),
+    ]
+}
+
+/// Schema of an event type.
+fn event_schema(action: Action, data: &str) -> Value {
+    let own = json!({
+        "type": "object",
+        "properties": { "type": { "type": "string", "const": action }, "data": reference("schemas", data) },
+        "required": ["type", "data"],
+    });
+    extension(ATTRIBUTES, own, Some(action.description().into()))
+}
+
+/// Schema of `data` in events of this type.
+fn data_schema(
     action: Action,
     described: &EventSchema,
     generator: &mut SchemaGenerator,
     named: &mut Map<String, Value>,
 ) -> Value {
-    let changes = changes_of(action, described, generator, named);
-    let mut data = definition::<EventData>(generator);
-    undescribe(&mut data);
-    set(&mut data, "action", json!({ "type": "string", "const": action }));
-    set(&mut data, "changes", changes);
-    let mut event = definition::<Event>(generator);
-    undescribe(&mut event);
-    set(&mut event, "type", json!({ "type": "string", "const": action }));
-    set(&mut event, "data", data);
-    if let Value::Object(event) = &mut event {
-        event.insert("description".into(), action.description().into());
+    let mut changes = changes_of(action, described, generator, named);
+    if let Value::Object(changes) = &mut changes {
+        changes.insert("examples".into(), json!([(described.example)()]));
     }
-    event
+    let own = json!({
+        "type": "object",
+        "properties": { "action": { "type": "string", "const": action }, "changes": changes },
+        "required": ["action", "changes"],
+    });
+    extension(ORIGIN, own, None)
 }
 
 /// Schema of `data.changes`. Event types with the same kind of target share it.
@@ -104,7 +127,7 @@ fn changes_of(
     if let Some((name, _)) = named.iter().find(|(_, named)| **named == schema) {
         return reference("schemas", name);
     }
-    let (of_thing, of_type) = (described.target.0, action.as_str().trim_end_matches("_changed"));
+    let (of_thing, of_type) = (described.target, action.as_str().trim_end_matches("_changed"));
     let names = [of_thing, of_type].map(|name| format!("{}Changes", pascal_case(name)));
     match names.into_iter().find(|name| !named.contains_key(name)) {
         Some(name) => {
@@ -134,69 +157,9 @@ fn undescribe_pair(pair: &mut Value) {
     }
 }
 
-/// Removes the descriptions and examples of an object and its members.
-fn undescribe(object: &mut Value) {
-    let Value::Object(object) = object else { return };
-    object.remove("description");
-    if let Some(Value::Object(members)) = object.get_mut("properties") {
-        for member in members.values_mut().filter_map(Value::as_object_mut) {
-            member.retain(|name, _| name != "description" && name != "examples");
-        }
-    }
-}
-
-/// Replaces the schema of a member of an object.
-fn set(object: &mut Value, member: &str, schema: Value) {
-    if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        properties.insert(member.to_owned(), schema);
-    }
-}
-
 /// Returns the definition of `T` that references point to.
-fn definition<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+fn definition<T: JsonSchema>(generator: &mut SchemaGenerator) -> Map<String, Value> {
     let _ = generator.subschema_for::<T>();
-    generator.definitions().get(&*T::schema_name()).cloned().unwrap_or_default()
-}
-
-/// Example of an event of this type.
-fn example(action: Action, described: EventSchema) -> Value {
-    let (kind, id) = described.target;
-    let actor = match action {
-        Action::QuotaWarning
-        | Action::QuotaReached
-        | Action::AuditCheckpoint
-        | Action::WebhookDisabled
-        | Action::ResourceProvisioned
-        | Action::ResourceUpdated
-        | Action::ResourceFailed
-        | Action::ResourceExpired
-        | Action::ResourceDeleted
-        | Action::ResourceImported
-        | Action::ResourceDrifted
-        | Action::ResourceRemediated
-        | Action::OperationCanceled => {
-            json!({ "credential_id": null, "id": null, "type": "system" })
-        }
-        Action::ProjectQuotaChanged | Action::ResourceQuotaChanged => {
-            json!({ "credential_id": null, "id": "root", "type": "operator" })
-        }
-        _ => json!({ "credential_id": "sess_5b1", "id": "usr_8f2", "type": "user" }),
-    };
-    let by_request = actor.get("type").is_some_and(|kind| kind == "user");
-    json!({
-        "specversion": "1.0",
-        "id": "evt_4d2",
-        "type": action,
-        "source": "https://api.cloudapi.dev/v1/projects/proj_8f2c4",
-        "subject": id,
-        "time": "2026-03-01T00:00:00.000Z",
-        "datacontenttype": "application/json",
-        "data": {
-            "action": action,
-            "actor": actor,
-            "target": { "id": id, "type": kind },
-            "changes": (described.example)(),
-            "request_id": by_request.then_some("req_9c0e1"),
-        },
-    })
+    let definition = generator.definitions().get(&*T::schema_name());
+    definition.and_then(Value::as_object).cloned().unwrap_or_default()
 }

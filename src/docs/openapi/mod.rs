@@ -1,25 +1,23 @@
 //! OpenAPI 3.1 document, generated from the route table and the signatures of the handlers.
 
-pub mod changes;
 mod components;
+mod composition;
 mod errors;
 mod events;
 pub mod notes;
 mod portable;
 mod schemas;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use axum::response::{IntoResponse, Response};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::SLICES,
+    base::action::Action,
     http::{
+        api::Api,
         describe::{ApiResponse, Operation, ResponseHeader, ResponseShape},
         response::{
             Json,
@@ -29,7 +27,7 @@ use crate::{
     },
 };
 use components::{Parameters, components};
-use errors::common_codes;
+use errors::CodeSets;
 pub use errors::errors_of;
 use schemas::{NOT_READY, Schemas};
 
@@ -39,8 +37,9 @@ const PUBLIC_URL: &str = "https://api.cloudapi.dev";
 /// Description of the document's extensions. It follows the introduction.
 const EXTENSIONS: &str = "
 **Extensions in this document.** `x-extensible-enum` lists the known values of a response member. Later versions may add
-values: accept unknown ones. An `enum`, in requests, is closed. `x-error-codes` lists all error codes of an operation;
-its description links the uncommon ones. The shared error response of each status links the page of each code.
+values: accept unknown ones. An `enum`, in requests, is closed. `x-error-codes` of an error response lists the codes that
+every operation with this response can return, and `x-error-codes` of an operation its other codes. Together they are all
+codes of the operation; its description names the uncommon ones. `/docs/errors/{code}` explains each code.
 ";
 
 /// Packs the document, plain and compressed.
@@ -87,28 +86,24 @@ impl JsonSchema for OpenApiDocument {
     }
 }
 
-/// Generates the document of `operations`.
-pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
-    let operations: Vec<&Operation> = operations.collect();
-    let codes: BTreeSet<_> = operations.iter().flat_map(|operation| errors_of(operation)).collect();
-    let common = common_codes(&operations);
+/// Generates the document of the routes in `table`.
+pub fn describe<S: Clone + Send + Sync + 'static>(table: &Api<S>) -> Value {
+    let operations: Vec<&Operation> = table.operations().collect();
+    let codes = CodeSets::of(&operations);
     let (mut schemas, mut parameters) = (Schemas::new(), Parameters::default());
     let problem = schemas.response_generator.subschema_for::<Problem>().to_value();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    let mut tags: Vec<&str> = Vec::new();
     for operation in &operations {
-        let tag = tag_of(operation);
-        if !tags.contains(&tag) {
-            tags.push(tag);
-        }
-        let described = schemas.operation(operation, &common, &mut parameters);
+        let described = schemas.operation(operation, &codes, &mut parameters);
         paths.entry(operation.path).or_default().insert(operation.method.as_str().to_lowercase(), described);
     }
-    tags.push(events::TAG);
-    let (webhooks, event_schemas) = events::webhooks(&mut schemas);
+    let tags = table.tags().iter().map(|tag| (tag.name, tag.description)).chain([events::TAG]);
+    let event_types: Vec<_> =
+        Action::events().filter_map(|action| Some((action, table.event_schema(action)?))).collect();
+    let (webhooks, event_schemas) = events::webhooks(&event_types, &mut schemas);
     let mut components = components(&codes, parameters, &problem);
     if let (Some(not_ready), Some(Value::Object(responses))) =
-        (schemas.not_ready(&operations, &problem), components.get_mut("responses"))
+        (schemas.not_ready(&operations, &codes, &problem), components.get_mut("responses"))
     {
         responses.insert(NOT_READY.into(), not_ready);
         responses.insert(events::RECEIVED.into(), events::received());
@@ -135,7 +130,7 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/", "description": "This server." }],
-        "tags": tags.iter().map(|tag| json!({ "name": tag, "description": tag_description(tag) })).collect::<Vec<_>>(),
+        "tags": tags.map(|(name, description)| json!({ "name": name, "description": description })).collect::<Vec<_>>(),
         "paths": paths,
         "webhooks": webhooks,
         "components": components,
@@ -147,33 +142,4 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
 
 fn security_scheme(description: &str) -> Value {
     json!({ "type": "http", "scheme": "bearer", "description": description })
-}
-
-/// Returns the tag of an operation: `keys` for `cloudapi::api::keys::handlers::create`, `health` for
-/// `cloudapi::server::health::live`.
-fn tag_of(operation: &Operation) -> &'static str {
-    let mut path = operation.handler.split("::").skip(1);
-    match (path.next(), path.next(), path.next()) {
-        (Some("api"), Some(module), _) => {
-            SLICES.iter().find(|slice| slice.module == module).map_or("", |slice| slice.tag)
-        }
-        // One slice with three tags.
-        (Some("resources"), _, Some(tag @ ("operations" | "providers"))) => tag,
-        (Some("resources"), ..) => "resources",
-        (Some("server"), Some("health"), _) => "health",
-        // The route table itself serves the document.
-        _ => "docs",
-    }
-}
-
-fn tag_description(tag: &str) -> &'static str {
-    match tag {
-        "resources" => "Networks, volumes and instances at cloud providers, in one shape.",
-        "operations" => "Long-running changes of resources.",
-        "providers" => "Cloud providers, their capabilities, and the schemas of specs.",
-        events::TAG => "Event types, each with its `data.changes` in lists, streams and webhooks.",
-        "health" => "Liveness and readiness probes.",
-        "docs" => "This document, the guides and the error codes.",
-        tag => SLICES.iter().find(|slice| slice.tag == tag).map_or("", |slice| slice.description),
-    }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "the indexed value is an object created in the preceding lines")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::http::Method;
 use schemars::{
@@ -13,10 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     components::{NOT_MODIFIED, Parameters, error_response, headers, pascal_case, reference},
-    errors::{by_status, errors_of},
+    errors::{self, CodeSets, by_status, describe_codes, errors_of},
     notes::note,
     portable::{Direction, REQUESTS, RESPONSES, publish},
-    tag_of,
 };
 use crate::{
     base::{
@@ -63,18 +62,14 @@ impl Schemas {
         (requests, self.response_generator.take_definitions(true))
     }
 
-    pub(super) fn operation(
-        &mut self,
-        operation: &Operation,
-        common: &BTreeSet<Code>,
-        shared: &mut Parameters,
-    ) -> Value {
-        let tag = tag_of(operation);
+    pub(super) fn operation(&mut self, operation: &Operation, of_all: &CodeSets, parameters: &mut Parameters) -> Value {
+        let tag = operation.tag;
         let verb = operation.handler.rsplit("::").next().unwrap_or_default();
         let id = format!("{tag}_{verb}");
         let codes = by_status(errors_of(operation));
         let policy = describe_need(operation);
-        let description = [note(&id).map(str::to_owned), Some(policy), describe_codes(&codes, common)];
+        let own = codes.values().flatten().filter(|code| !of_all.shared.contains(code));
+        let description = [note(&id).map(str::to_owned), Some(policy), describe_codes(&codes, &of_all.common)];
         let mut described = json!({
             "operationId": id,
             "tags": [tag],
@@ -82,9 +77,9 @@ impl Schemas {
             "description": description.into_iter().flatten().collect::<Vec<_>>().join("\n\n"),
             "security": security(operation.policy),
             "responses": self.responses(operation, &codes),
-            ERROR_CODES: codes.values().flatten().map(|code| code.as_str()).collect::<Vec<_>>(),
+            errors::EXTENSION: errors::list(own),
         });
-        let parameters = self.parameters(operation, shared);
+        let parameters = self.parameters(operation, parameters);
         if !parameters.is_empty() {
             described["parameters"] = parameters.into();
         }
@@ -172,7 +167,7 @@ impl Schemas {
                         component = Some(format!("{}Cursor", list.trim_end_matches("List")));
                     }
                     // Providers have no ids; their names are the cursors.
-                    if tag_of(operation) == "providers" {
+                    if operation.tag == "providers" {
                         property =
                             json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "examples": ["sim"] });
                     }
@@ -249,7 +244,7 @@ impl Schemas {
     }
 
     /// Describes the response of the readiness probe while the server is not ready: the report, or a problem document.
-    pub(super) fn not_ready(&mut self, operations: &[&Operation], problem: &Value) -> Option<Value> {
+    pub(super) fn not_ready(&mut self, operations: &[&Operation], codes: &CodeSets, problem: &Value) -> Option<Value> {
         let probe = operations.iter().find(|operation| operation.path == "/readyz")?;
         Some(json!({
             "description": "Not ready; send requests elsewhere.",
@@ -258,21 +253,13 @@ impl Schemas {
                 "application/json": { "schema": response(&mut self.response_generator, probe.response.schema) },
                 problem::MEDIA_TYPE: { "schema": problem },
             },
+            errors::EXTENSION: errors::list(by_status(codes.shared.iter().copied()).get(&503).into_iter().flatten()),
         }))
     }
 }
 
 /// Component name of [`Schemas::not_ready`].
 pub(super) const NOT_READY: &str = "NotReady";
-/// Extension with the error codes of an operation.
-const ERROR_CODES: &str = "x-error-codes";
-
-/// Links the pages of the codes that only few operations have.
-fn describe_codes(codes: &BTreeMap<u16, Vec<Code>>, common: &BTreeSet<Code>) -> Option<String> {
-    let special = codes.values().flatten().filter(|code| !common.contains(code));
-    let links: Vec<String> = special.map(|code| format!("[`{code}`](/docs/errors/{code})")).collect();
-    (!links.is_empty()).then(|| format!("Errors: {}.", links.join(", ")))
-}
 
 fn request(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     let mut schema = schema_of(generator, of);

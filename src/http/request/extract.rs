@@ -22,7 +22,7 @@ use crate::{
         error::{Code, Error, ItemCode, Result},
         id::{Id, Kind},
         input::{
-            schema::Input,
+            schema::{Input, ParsedInput},
             text::{self, BadText, excerpt},
         },
     },
@@ -133,26 +133,36 @@ pub fn reject_unexpected_parameters(operation: &Operation, head: &Parts) -> Resu
     Ok(())
 }
 
-/// JSON body. It is parsed strictly on extraction, and checked against the schema of `T` by [`JsonBody::validate`]. The
-/// session's project is looked up in between, so that a caller without access does not learn the schema from errors.
+/// JSON body. Its bytes are parsed once, strictly, on extraction ([`json`]). The value is then
+///
+/// - asked for the project ([`JsonBody::project_id`]) before its schema is checked, so that a caller without access
+///   does not learn the schema from errors;
+/// - hashed if the request has an `Idempotency-Key` ([`JsonBody::canonical_body`]), before its schema is checked,
+///   because a retry gets its stored response even if the body would now be invalid;
+/// - checked against the schema of `T`, which finds every fault, and moved into a `T` ([`JsonBody::validate`]).
 #[derive(Debug)]
 pub struct JsonBody<T> {
-    value: Value,
+    input: ParsedInput,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T: Input> JsonBody<T> {
     /// Outside of PATCH, null and an omitted member mean the same.
-    fn new(value: Value) -> Self {
-        Self { value: T::rules().without_nulls(value), of: PhantomData }
+    fn new(input: ParsedInput) -> Self {
+        Self { input: T::rules().without_nulls(input), of: PhantomData }
+    }
+
+    /// A body without members.
+    fn empty() -> Self {
+        Self::new(ParsedInput { value: Value::Object(Map::new()), has_bad_text: false })
     }
 
     /// Returns the project that the body names, before other members are checked. For a body that is not an object or
     /// that misspells the member, returns the validation errors: `project_required` would hide the mistake.
     pub fn project_id(&self) -> Result<Option<&str>> {
-        match self.value.get("project_id") {
+        match self.input.value.get("project_id") {
             None | Some(Value::Null) if self.has_misspelled_project_id() => {
-                Err(Error::validation(T::rules().faults(&self.value)))
+                Err(Error::validation(T::rules().faults(&self.input)))
             }
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(id)) if text::check(id).is_ok() => Ok(Some(id)),
@@ -171,7 +181,7 @@ impl<T: Input> JsonBody<T> {
 
     /// Returns whether the body is not an object, or has an unknown member with a name similar to `project_id`.
     fn has_misspelled_project_id(&self) -> bool {
-        let Value::Object(members) = &self.value else { return true };
+        let Value::Object(members) = &self.input.value else { return true };
         let known = || T::rules().properties().keys().map(String::as_str);
         let mut unknown = members.keys().filter(|name| !T::rules().properties().contains_key(*name));
         unknown.any(|name| text::nearest(name, known()) == Some("project_id"))
@@ -179,19 +189,18 @@ impl<T: Input> JsonBody<T> {
 
     /// Canonical body, which identifies a retry of the same write.
     pub fn canonical_body(&self) -> &Value {
-        &self.value
+        &self.input.value
     }
 
     /// Returns the body as a `T`, or all of its validation errors. A POST or PATCH with a credential uses
     /// `tx::Tx::begin_idempotent` instead, which recognizes a retry.
     pub fn validate(self) -> Result<T> {
-        let value = self.value;
-        let faults = T::rules().faults(&value);
+        let faults = T::rules().faults(&self.input);
         if !faults.is_empty() {
             return Err(Error::validation(faults));
         }
         // The value matches the schema, so this fails only where the type is stricter than its schema.
-        serde_json::from_value(value)
+        serde_json::from_value(self.input.value)
             .map_err(|error| Error::invalid_member("", ItemCode::InvalidFormat, error.to_string()))
     }
 }
@@ -210,11 +219,11 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
                     "The body must be JSON; send it with 'Content-Type: application/json'",
                 ));
             }
-            return Ok(Self::new(Value::Object(Map::new())));
+            return Ok(Self::empty());
         }
         let bytes = read_body(&parts, body).await?;
         if bytes.is_empty() && !T::rules().requires_members() {
-            return Ok(Self::new(Value::Object(Map::new())));
+            return Ok(Self::empty());
         }
         Ok(Self::new(parse_json(&bytes)?))
     }
@@ -260,11 +269,11 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
         };
         let bytes = read_body(&parts, body).await?;
         let known = T::rules().properties();
-        let mut value = if is_form { parse_form(&bytes, known)? } else { parse_json(&bytes)? };
-        if let Value::Object(members) = &mut value {
+        let mut input = if is_form { parse_form(&bytes, known)? } else { parse_json(&bytes)? };
+        if let Value::Object(members) = &mut input.value {
             members.retain(|name, _| known.contains_key(name));
         }
-        Ok(Self(JsonBody::new(value)))
+        Ok(Self(JsonBody::new(input)))
     }
 }
 
@@ -275,7 +284,7 @@ impl<T: Input> Argument for FormOrJson<T> {
     }
 }
 
-fn parse_json(bytes: &[u8]) -> Result<Value> {
+fn parse_json(bytes: &[u8]) -> Result<ParsedInput> {
     json::parse(bytes).map_err(|error| {
         Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}; fix it and send it again"))
     })
@@ -284,22 +293,24 @@ fn parse_json(bytes: &[u8]) -> Result<Value> {
 /// Parses a form as RFC 6749 §3.2 requires: a parameter without a value counts as omitted, a parameter that is not
 /// `known` is ignored, and a known parameter must not be repeated. Extensions define unknown parameters that may be
 /// repeated, such as `resource` of RFC 8707.
-fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<Value> {
+fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<ParsedInput> {
     let malformed = |detail: String| Error::new(Code::MalformedRequest, detail);
     let text = std::str::from_utf8(bytes)
         .map_err(|_| malformed("The form is not UTF-8; percent-encode each name and value as UTF-8".into()))?;
-    let mut members = Map::new();
+    let (mut members, mut has_bad_text) = (Map::new(), false);
     for (name, value) in text::form_pairs(text).filter(|(_, value)| !value.is_empty()) {
         let name = text::decode_form(name).unwrap_or_else(|_| name.to_owned());
         if !known.contains_key(&name) {
             continue;
         }
         let value = text::decode_form(value).map_err(|bad| malformed(format!("The form parameter '{name}' {bad}")))?;
+        // Known names have no control characters.
+        has_bad_text |= text::check(&value).is_err();
         if members.insert(name.clone(), value.into()).is_some() {
             return Err(malformed(format!("The form parameter '{name}' is duplicated; send it once")));
         }
     }
-    Ok(members.into())
+    Ok(ParsedInput { value: members.into(), has_bad_text })
 }
 
 fn require_plain(headers: &HeaderMap) -> Result<()> {

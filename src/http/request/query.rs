@@ -1,4 +1,7 @@
-//! Extractor for the query string.
+//! Extractor for the query string. It is decoded once: the decoded parameters are checked against the schema, and
+//! identify a retry of a write with an `Idempotency-Key`.
+
+use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use serde_json::{Map, Value};
@@ -6,10 +9,13 @@ use serde_json::{Map, Value};
 use crate::{
     base::{
         error::{Code, Error, ItemCode, ItemLocation, Result},
+        idempotency::IdempotentRequest,
         input::{
-            schema::Input,
+            schema::{Input, ParsedInput},
             text::{self, excerpt},
         },
+        runtime::request::RequestContext,
+        target::CanonicalQuery,
     },
     http::describe::{Argument, Operation},
 };
@@ -22,7 +28,9 @@ impl<T: Input, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        read_query(parts.uri.query().unwrap_or_default()).map(Self)
+        let context: Option<&Arc<RequestContext>> = parts.extensions.get();
+        let write = context.and_then(|context| context.idempotent_request.get());
+        read_query(parts.uri.query().unwrap_or_default(), write).map(Self)
     }
 }
 
@@ -32,9 +40,11 @@ impl<T: Input> Argument for Query<T> {
     }
 }
 
-fn read_query<T: Input>(query: &str) -> Result<T> {
+/// Decodes and checks the query string of a request, which may be a `write` with an `Idempotency-Key`.
+fn read_query<T: Input>(query: &str, write: Option<&IdempotentRequest>) -> Result<T> {
     let rules = T::rules();
-    let mut given = Map::new();
+    let (mut given, mut has_bad_text) = (Map::new(), false);
+    let mut canonical = write.map(|_| CanonicalQuery::default());
     for (encoded_name, encoded) in text::form_pairs(query) {
         let name = text::decode_form(encoded_name).unwrap_or_else(|_| encoded_name.to_owned());
         let Some(schema) = rules.properties().get(&name) else {
@@ -44,12 +54,17 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
             Error::new(code_of(&name), format!("'{name}' {bad}"))
                 .at_parameter(name.clone(), ItemCode::InvalidCharacters)
         })?;
+        // Known names have no control characters.
+        has_bad_text |= text::check(&decoded).is_err();
+        if let Some(canonical) = &mut canonical {
+            canonical.push(&name, &decoded);
+        }
         if given.insert(name.clone(), parameter_value(schema, &decoded)).is_some() {
             return Err(Error::new(Code::DuplicateParameter, format!("'{name}' is duplicated; send it once"))
                 .at_parameter(name, ItemCode::OutOfRange));
         }
     }
-    let given = Value::Object(given);
+    let given = ParsedInput { value: Value::Object(given), has_bad_text };
     if let Some(fault) = rules.faults(&given).into_iter().next() {
         let name = match fault.location {
             ItemLocation::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
@@ -62,8 +77,11 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
             Error::new(code_of(&name), format!("'{name}'{colon} {detail}{remedy}")).at_parameter(name, fault.code)
         );
     }
+    if let (Some(write), Some(canonical)) = (write, canonical) {
+        write.set_query(canonical);
+    }
     // The value matches the schema, so this fails only where the type is stricter than its schema.
-    serde_json::from_value(given)
+    serde_json::from_value(given.value)
         .map_err(|error| Error::new(Code::InvalidParameter, format!("The query string is not valid: {error}")))
 }
 

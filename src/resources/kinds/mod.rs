@@ -87,13 +87,13 @@ macro_rules! kinds {
                 }
             }
 
-            /// Validates `spec` against the schema.
+            /// Validates `spec`, whose texts were checked before, against the schema.
             pub fn spec_faults(self, spec: &Value) -> Vec<Item> {
                 type R = ResourceId;
                 match self {
                     $(Self::$kind => {
                         static RULES: LazyLock<Rules> = LazyLock::new(Rules::of::<$spec>);
-                        RULES.faults(spec)
+                        RULES.schema_faults(spec)
                     })*
                 }
             }

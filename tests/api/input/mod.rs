@@ -10,27 +10,13 @@ mod patches;
 mod properties;
 mod texts;
 
-use cloudapi::{
-    base::{
-        identity::secret::SecretKind,
-        input::limit::{LimitSettings, RateLimit},
-    },
-    http::describe::Operation,
-    server::state::AppOptions,
-};
+use cloudapi::{base::identity::secret::SecretKind, http::describe::Operation};
 use serde_json::Value;
 
-use crate::support::{Identity, Key, Reply, Session, TestApp, cloud, document};
-
-/// A server with very high limits for failures and sign-ins.
-async fn patient_app() -> TestApp {
-    let limits = LimitSettings {
-        failures: RateLimit::new(1_000_000, 1),
-        sign_ins: RateLimit::new(1_000_000, 1),
-        ..LimitSettings::default()
-    };
-    TestApp::start_with(AppOptions { limits, cloud: cloud::fast_provider(), ..AppOptions::default() }).await
-}
+use crate::support::{
+    Identity, Key, Reply, Session,
+    document::{self, absent_path as path_of},
+};
 
 /// The fields of an operation's JSON body.
 fn members(operation: &Operation) -> Option<&'static serde_json::Map<String, Value>> {
@@ -42,25 +28,6 @@ fn parameters(operation: &Operation) -> impl Iterator<Item = (&'static str, &'st
     document::parameters(document::described(operation))
         .filter(|parameter| parameter["in"] == "query")
         .map(|parameter| (parameter["name"].as_str().unwrap(), document::resolve(&parameter["schema"])))
-}
-
-/// The operation's path with IDs that do not exist.
-fn path_of(operation: &Operation) -> String {
-    let parts = operation.path.split('/').map(|part| match part {
-        "{project_id}" => "proj_1",
-        "{key_id}" => "key_1",
-        "{token_id}" => "tok_1",
-        "{user_id}" => "usr_1",
-        "{session_id}" => "sess_1",
-        "{webhook_id}" => "wh_1",
-        "{delivery_id}" => "dlv_1",
-        "{resource_id}" => "res_1",
-        "{operation_id}" => "op_1",
-        "{name}" => "sim",
-        "{kind}" => "storage.volume",
-        other => other,
-    });
-    parts.collect::<Vec<_>>().join("/")
 }
 
 /// Sends a request with a session if the route accepts sessions, else with a key.

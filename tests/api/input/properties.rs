@@ -11,7 +11,7 @@ use cloudapi::{
             limit::RateLimit,
             net::{Cidr, client_address},
             page::{ListQuery, NoFilter},
-            schema::Input,
+            schema::{Input, ParsedInput},
         },
         runtime::clock::Timestamp,
     },
@@ -81,21 +81,21 @@ proptest! {
     #[test]
     fn strict_json_parses_any_serialized_json(value in values()) {
         let text = serde_json::to_vec(&value).unwrap();
-        let read = json::parse(&text).unwrap();
+        let read = json::parse(&text).unwrap().value;
         prop_assert!(same(&read, &value), "{} is not {}", read, value);
     }
 
     #[test]
     fn strict_json_never_panics_and_accepts_nothing_that_serde_json_rejects(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(value) = json::parse(&bytes) {
-            prop_assert!(same(&serde_json::from_slice(&bytes).unwrap(), &value));
+        if let Ok(read) = json::parse(&bytes) {
+            prop_assert!(same(&serde_json::from_slice(&bytes).unwrap(), &read.value));
         }
     }
 
     #[test]
     fn strict_json_never_panics_on_almost_json(text in "[\\[\\]{}\",:0-9eE+.\\\\ud8a-f -]{0,80}") {
-        if let Ok(value) = json::parse(text.as_bytes()) {
-            prop_assert!(same(&serde_json::from_str(&text).unwrap(), &value));
+        if let Ok(read) = json::parse(text.as_bytes()) {
+            prop_assert!(same(&serde_json::from_str(&text).unwrap(), &read.value));
         }
     }
 
@@ -107,12 +107,13 @@ proptest! {
                 query.insert(name.into(), value);
             }
         }
-        let query = Value::Object(query);
+        // Every text is checked.
+        let query = ParsedInput { value: Value::Object(query), has_bad_text: true };
         let fits = limit.is_none_or(|limit| (1..=100).contains(&limit)) && order.is_none_or(|order| matches!(order.as_str(), "asc" | "desc"));
         // The schema limits the length of a cursor; `page` checks that it is an ID.
         if ListQuery::<NoFilter>::rules().faults(&query).is_empty() {
-            prop_assert!(fits, "{}", query);
-            let query: ListQuery<NoFilter> = serde_json::from_value(query).unwrap();
+            prop_assert!(fits, "{}", query.value);
+            let query: ListQuery<NoFilter> = serde_json::from_value(query.value).unwrap();
             let is_id = cursor.is_none_or(|cursor| cursor.parse::<ProjectId>().is_ok());
             prop_assert_eq!(query.page::<cloudapi::base::id::Project>().is_ok(), is_id);
         }

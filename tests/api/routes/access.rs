@@ -1,6 +1,8 @@
 //! Access matrix: every route with every kind of caller, generated from the route table. Exactly the allowed
 //! cells pass. New routes are included automatically.
 
+use std::collections::BTreeMap;
+
 use cloudapi::{
     base::identity::{
         access_policy::{AccessPolicy, SelfAccess},
@@ -17,8 +19,7 @@ use serde_json::json;
 use crate::support::{
     Bearer, Identity, Key, Reply, Session, TestApp, Token,
     cloud::{insert_network, insert_operation},
-    diverted_connections, document,
-    hooks::{create_idle_webhook, insert_delivery},
+    diverted_connections, document, hooks::insert_delivery, items,
 };
 
 /// Kind of caller.
@@ -175,26 +176,35 @@ impl<'a> Fixture<'a> {
         }
     }
 
-    /// The path with IDs of items created for this call, so that a call can delete its item.
+    /// The path with IDs of new items.
     pub async fn path(&self, operation: &Operation, who: CallerKind) -> String {
-        let mut path = operation.path.to_owned();
-        for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+        self.path_of(operation, who, &self.new_items(operation).await)
+    }
+
+    /// New items for the parameters of the operation's path that are not [`OF_FIXTURE`].
+    async fn new_items(&self, operation: &Operation) -> BTreeMap<&'static str, String> {
+        let mut new: BTreeMap<&str, String> = BTreeMap::new();
+        for name in parameters(operation).filter(|name| !OF_FIXTURE.contains(name)) {
             let id = match name {
-                "project_id" => self.owner.project.clone(),
-                "key_id" => self.owner.key().await.id,
                 "token_id" => self.key.token(&["users:read"]).await.id,
-                "user_id" => self.member(Role::Member).user_id.to_string(),
-                "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
-                "webhook_id" => create_idle_webhook(&self.owner).await,
-                "delivery_id" => insert_delivery(&self.owner, path.split('/').nth(3).unwrap()).await,
+                "delivery_id" => insert_delivery(&self.owner, &new["webhook_id"]).await,
                 "resource_id" => insert_network(&self.owner).await,
                 "operation_id" => insert_operation(self.owner.app, &insert_network(&self.owner).await).await,
-                "name" => "sim".to_owned(),
-                "kind" => "storage.volume".to_owned(),
-                "code" => "not_found".to_owned(),
-                "file" => "docs.css".to_owned(),
-                "guide" => "webhooks".to_owned(),
-                other => panic!("unknown path parameter {{{other}}}: create an item for it here"),
+                other => items::item(&self.owner, other, operation.path).await,
+            };
+            new.insert(name, id);
+        }
+        new
+    }
+
+    fn path_of(&self, operation: &Operation, who: CallerKind, new: &BTreeMap<&str, String>) -> String {
+        let mut path = operation.path.to_owned();
+        for name in parameters(operation) {
+            let id = match name {
+                "project_id" => self.owner.project.clone(),
+                "user_id" => self.member(Role::Member).user_id.to_string(),
+                "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
+                other => new[other].clone(),
             };
             path = path.replace(&format!("{{{name}}}"), &id);
         }
@@ -218,17 +228,21 @@ impl<'a> Fixture<'a> {
 
     pub async fn call(&self, app: &TestApp, operation: &Operation, who: CallerKind) -> Reply {
         let path = self.path(operation, who).await;
+        self.call_at(app, operation, who, &path).await
+    }
+
+    async fn call_at(&self, app: &TestApp, operation: &Operation, who: CallerKind, path: &str) -> Reply {
         let method = operation.method.as_str();
         let request = match who {
-            CallerKind::Nobody => app.anonymous().request(method, &path),
-            CallerKind::Session(_) | CallerKind::Stranger => self.session(who).unwrap().request(method, &path),
-            CallerKind::Key => self.key.request(method, &path),
-            CallerKind::NarrowKey => self.narrow_key.request(method, &path),
-            CallerKind::Token => self.token.request(method, &path),
-            CallerKind::NarrowToken => self.narrow_token.request(method, &path),
-            CallerKind::ForeignKey => self.foreign_key.request(method, &path),
-            CallerKind::SuspendedKey => self.suspended_key.request(method, &path),
-            CallerKind::SuspendedToken => self.suspended_token.request(method, &path),
+            CallerKind::Nobody => app.anonymous().request(method, path),
+            CallerKind::Session(_) | CallerKind::Stranger => self.session(who).unwrap().request(method, path),
+            CallerKind::Key => self.key.request(method, path),
+            CallerKind::NarrowKey => self.narrow_key.request(method, path),
+            CallerKind::Token => self.token.request(method, path),
+            CallerKind::NarrowToken => self.narrow_token.request(method, path),
+            CallerKind::ForeignKey => self.foreign_key.request(method, path),
+            CallerKind::SuspendedKey => self.suspended_key.request(method, path),
+            CallerKind::SuspendedToken => self.suspended_token.request(method, path),
         };
         if operation.body.is_none() {
             return request.send().await;
@@ -242,6 +256,19 @@ impl<'a> Fixture<'a> {
         };
         request.json(&body).send().await
     }
+}
+
+/// Path parameters whose items are those of the fixture. Other items are created for calls.
+const OF_FIXTURE: [&str; 3] = ["project_id", "user_id", "session_id"];
+
+/// Whether a call may change the fixture: revoke its own credential, or delete the project.
+pub fn may_change_fixture(operation: &Operation) -> bool {
+    operation.method != Method::GET && parameters(operation).all(|name| OF_FIXTURE.contains(&name))
+}
+
+/// The names of the parameters in the operation's path.
+fn parameters(operation: &Operation) -> impl Iterator<Item = &'static str> {
+    operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
 /// The route that names no project and lists the projects of the session's user.
@@ -288,15 +315,18 @@ async fn no_route_accepts_credential_or_membership_read_from_another_postgresql_
 
 #[tokio::test]
 async fn exactly_the_allowed_callers_pass_on_each_route() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let mut wrong = Vec::new();
     let mut fixture = Fixture::new(&app).await;
     for operation in routes::table().operations() {
+        let mut items = fixture.new_items(operation).await;
         for &who in ALL {
-            let reply = fixture.call(&app, operation, who).await;
-            if operation.method != Method::GET && reply.status == 200 {
-                // The call may have revoked its own credential or deleted the project.
+            let reply = fixture.call_at(&app, operation, who, &fixture.path_of(operation, who, &items)).await;
+            if reply.status == 200 && may_change_fixture(operation) {
                 fixture = Fixture::new(&app).await;
+            }
+            if reply.status < 300 && operation.method != Method::GET {
+                items = fixture.new_items(operation).await;
             }
             let wanted = expected(operation, who);
             let fits = match wanted {

@@ -6,7 +6,7 @@ use cloudapi::{base::identity::role::Role, db::deletions, http::describe::Operat
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{Identity, Reply, TestApp, items::Items};
+use crate::support::{Identity, Reply, TestApp, document, items::Items};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -73,22 +73,12 @@ async fn repeated_delete_returns_the_same_response_on_every_route() {
 
 #[tokio::test]
 async fn delete_of_an_item_that_never_existed_is_not_found() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let items = Items::new(&app).await;
-    for path in deletions_of_items() {
-        let parts =
-            path.split('/').map(|part| match part.strip_prefix('{').and_then(|part| part.strip_suffix("_id}")) {
-                Some("project") => "proj_7",
-                Some("key") => "key_7",
-                Some("token") => "tok_7",
-                Some("user") => "usr_7",
-                Some("session") => "sess_7",
-                Some("webhook") => "wh_7",
-                Some("resource") => "res_7",
-                Some(other) => panic!("{other}"),
-                None => part,
-            });
-        let mut path = parts.collect::<Vec<_>>().join("/");
+    let table = routes::table();
+    let deletions = table.operations().filter(|operation| operation.method == Method::DELETE);
+    for operation in deletions.filter(|operation| deletions_of_items().contains(&operation.path)) {
+        let mut path = document::absent_path(operation);
         if path.starts_with("/v1/users/") {
             path = format!("{path}?project_id={}", items.owner.project);
         }
@@ -111,7 +101,7 @@ async fn recorded_deletions_are_pruned_after_two_days() {
 
 #[tokio::test]
 async fn only_owners_of_a_deleted_project_may_repeat_its_deletion() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (other_owner, admin) = (app.member(&owner, Role::Owner).await, app.member(&owner, Role::Admin).await);
     let path = format!("/v1/projects/{}", owner.project);
@@ -126,7 +116,7 @@ async fn only_owners_of_a_deleted_project_may_repeat_its_deletion() {
 
 #[tokio::test]
 async fn member_who_left_may_repeat_only_the_removal() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
     let path = format!("/v1/users/{}?project_id={}", admin.user_id, owner.project);
@@ -140,7 +130,7 @@ async fn member_who_left_may_repeat_only_the_removal() {
 
 #[tokio::test]
 async fn repeated_removal_checks_the_removed_members_role() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (removed, admin) = (app.member(&owner, Role::Owner).await, app.member(&owner, Role::Admin).await);
     let path = format!("/v1/users/{}?project_id={}", removed.user_id, owner.project);
@@ -152,7 +142,7 @@ async fn repeated_removal_checks_the_removed_members_role() {
 
 #[tokio::test]
 async fn repeated_deletion_is_recorded_once() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/webhooks/{}", crate::support::hooks::create_idle_webhook(&owner).await);
     for _ in 0..3 {

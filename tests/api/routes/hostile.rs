@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, Session, TestApp,
-    cloud::{insert_network, insert_operation},
-    document::body_schema,
-    hooks::{create_idle_webhook, insert_delivery},
+    document::{absent_path, body_schema, fill_path},
+    items,
 };
 
 const HOSTILE: &[&str] = &[
@@ -39,29 +38,6 @@ fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
-/// The operation's path with IDs that do not exist.
-fn path_of(operation: &Operation) -> String {
-    fill(operation.path)
-}
-
-fn fill(template: &str) -> String {
-    let parts = template.split('/').map(|part| match part {
-        "{project_id}" => "proj_1",
-        "{key_id}" => "key_1",
-        "{token_id}" => "tok_1",
-        "{user_id}" => "usr_1",
-        "{session_id}" => "sess_1",
-        "{webhook_id}" => "wh_1",
-        "{delivery_id}" => "dlv_1",
-        "{resource_id}" => "res_1",
-        "{operation_id}" => "op_1",
-        "{name}" => "sim",
-        "{kind}" => "storage.volume",
-        other => other,
-    });
-    parts.collect::<Vec<_>>().join("/")
-}
-
 #[track_caller]
 fn assert_no_server_error(reply: &Reply, what: &str) {
     assert!(reply.status < 500, "{what}: {} {}", reply.status, reply.json());
@@ -86,7 +62,7 @@ fn revokes_caller(operation: &Operation) -> bool {
 
 #[tokio::test]
 async fn hostile_texts_in_paths_and_parameters_never_cause_5xx() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for operation in routes::table().operations().filter(|operation| !revokes_caller(operation)) {
@@ -94,14 +70,14 @@ async fn hostile_texts_in_paths_and_parameters_never_cause_5xx() {
         let places = operation.path.split('/').filter(|part| part.starts_with('{'));
         for place in places {
             for text in HOSTILE {
-                let path = fill(&operation.path.replace(place, &encoded(text)));
+                let path = fill_path(operation, &operation.path.replace(place, &encoded(text)));
                 assert_no_server_error(&send(&owner, &key, operation, &path, body.clone()).await, &path);
             }
         }
         let names = operation.query.iter().flat_map(|rules| rules.properties().keys());
         for name in names {
             for text in HOSTILE {
-                let path = format!("{}?{name}={}", path_of(operation), encoded(text));
+                let path = format!("{}?{name}={}", absent_path(operation), encoded(text));
                 assert_no_server_error(&send(&owner, &key, operation, &path, body.clone()).await, &path);
             }
         }
@@ -110,7 +86,7 @@ async fn hostile_texts_in_paths_and_parameters_never_cause_5xx() {
 
 #[tokio::test]
 async fn hostile_values_in_body_fields_never_cause_5xx() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut deep = json!("x");
@@ -119,7 +95,7 @@ async fn hostile_values_in_body_fields_never_cause_5xx() {
     }
     for operation in routes::table().operations() {
         let Some(schema) = body_schema(operation) else { continue };
-        let path = path_of(operation);
+        let path = absent_path(operation);
         for name in schema["properties"].as_object().into_iter().flat_map(|members| members.keys()) {
             let mut values: Vec<Value> = HOSTILE.iter().map(|&text| json!(text)).collect();
             values.extend([
@@ -147,7 +123,7 @@ async fn hostile_values_in_body_fields_never_cause_5xx() {
 
 #[tokio::test]
 async fn invalid_json_is_rejected_on_every_route_with_a_json_body() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
@@ -169,7 +145,7 @@ async fn invalid_json_is_rejected_on_every_route_with_a_json_body() {
         // An optional body may be empty.
         let is_optional = operation.body.is_some_and(|body| !body.required);
         for body in bodies.into_iter().filter(|body| !(is_optional && body.is_empty())) {
-            let (method, path) = (operation.method.as_str(), path_of(operation));
+            let (method, path) = (operation.method.as_str(), absent_path(operation));
             let request = if by_session { owner.request(method, &path) } else { key.request(method, &path) };
             request
                 .header("content-type", "application/json")
@@ -195,31 +171,17 @@ fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
 
 #[tokio::test]
 async fn foreign_and_nonexistent_items_get_the_same_response_on_every_route() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let all: Vec<&str> = cloudapi::base::identity::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-    let (key, foreign) = (stranger.key_with(json!({ "scopes": all })).await, owner.key().await);
-    let foreign_token = foreign.token(&["users:read"]).await;
-    let foreign_webhook = create_idle_webhook(&owner).await;
-    let foreign_delivery = insert_delivery(&owner, &foreign_webhook).await;
-    let foreign_network = insert_network(&owner).await;
-    let foreign_operation = insert_operation(&app, &foreign_network).await;
+    let key = stranger.key_with(json!({ "scopes": all })).await;
     let with_ids = routes::table();
     let with_ids = with_ids
         .operations()
         .filter(|operation| operation.path.contains("_id}") && !operation.policy.kinds().is_empty());
     for operation in with_ids {
-        let absent = path_of(operation);
-        let foreign = absent
-            .replace("proj_1", &owner.project)
-            .replace("key_1", &foreign.id)
-            .replace("tok_1", &foreign_token.id)
-            .replace("usr_1", &owner.user_id.to_string())
-            .replace("sess_1", &owner.id)
-            .replace("wh_1", &foreign_webhook)
-            .replace("dlv_1", &foreign_delivery)
-            .replace("res_1", &foreign_network)
-            .replace("op_1", &foreign_operation);
+        let absent = absent_path(operation);
+        let foreign = items::fill(&owner, operation.path).await;
         assert_ne!(absent, foreign);
         let names_project = operation.query.is_some_and(|rules| rules.properties().contains_key("project_id"));
         let in_project = |path: &str| match names_project {

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, TestApp,
-    cloud::{insert_network, insert_operation, insert_volume},
-    hooks::{create_idle_webhook, insert_delivery},
-    items::body_of_write,
+    items::{Items, body_of_write},
 };
 
 /// Sends a POST or PATCH with an idempotency key.
@@ -38,29 +36,15 @@ fn assert_replay_of(again: &Reply, first: &Reply) {
 
 #[tokio::test]
 async fn every_idempotent_write_replays_its_first_response() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for operation in routes::table().operations().filter(|operation| operation.response.is_idempotent()) {
-        let owner = app.owner().await;
-        let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::identity::role::Role::Member).await);
+        let items = Items::new(&app).await;
+        let (owner, path) = (&items.owner, items.path(operation).await);
         let body = body_of_write(operation, &owner.project).unwrap_or_default();
-        let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
-        let resource = match operation.path {
-            "/v1/resources/{resource_id}/actions" => insert_volume(&owner).await,
-            _ => insert_network(&owner).await,
-        };
-        let path = path.replace("{resource_id}", &resource);
-        let path = match path.contains("{operation_id}") {
-            true => path.replace("{operation_id}", &insert_operation(&app, &resource).await),
-            false => path,
-        };
-        let webhook = create_idle_webhook(&owner).await;
-        let path = path.replace("{webhook_id}", &webhook);
-        let path = path.replace("{delivery_id}", &insert_delivery(&owner, &webhook).await);
-        let path = path.replace("{user_id}", &format!("{}?project_id={}", member.user_id, owner.project));
         let method = operation.method.as_str();
-        let first = send(&owner, method, &path, "k", &body).await;
+        let first = send(owner, method, &path, "k", &body).await;
         assert!(first.status < 300, "{method} {path}: {}", first.json());
-        assert_replay_of(&send(&owner, method, &path, "k", &body).await, &first);
+        assert_replay_of(&send(owner, method, &path, "k", &body).await, &first);
     }
 }
 
@@ -81,7 +65,7 @@ fn every_authenticated_write_is_idempotent_except_those_listed() {
 
 #[tokio::test]
 async fn first_response_is_replayed_after_the_state_has_changed() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "name": "ci" });
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;
@@ -95,7 +79,7 @@ async fn first_response_is_replayed_after_the_state_has_changed() {
 
 #[tokio::test]
 async fn semantically_equal_bodies_are_the_same_request() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let sent = |key: &'static str, body: &'static str| {
         let request = user.request("POST", "/v1/projects").header("idempotency-key", key);
@@ -117,7 +101,7 @@ async fn semantically_equal_bodies_are_the_same_request() {
 
 #[tokio::test]
 async fn idempotency_key_is_one_header_of_1_to_255_visible_characters() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let long = "k".repeat(256);
     for key in ["", "\"\"", "a b", "\"", "é", &long] {
@@ -131,7 +115,7 @@ async fn idempotency_key_is_one_header_of_1_to_255_visible_characters() {
 
 #[tokio::test]
 async fn failed_responses_are_not_stored() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
     owner.post_empty(&format!("{path}/suspend")).await.ok();
@@ -167,7 +151,7 @@ async fn idempotency_key_expires_after_a_day_and_its_record_is_pruned() {
 
 #[tokio::test]
 async fn concurrent_duplicates_are_executed_once() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let body = json!({ "name": "n", "scopes": ["users:read"] });
@@ -189,7 +173,7 @@ async fn concurrent_duplicates_are_executed_once() {
 
 #[tokio::test]
 async fn idempotency_keys_are_scoped_to_the_user_key_or_token() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.user().await);
     let first = send(&owner, "POST", "/v1/projects", "k", &project("n")).await.created();
     assert_ne!(send(&stranger, "POST", "/v1/projects", "k", &project("n")).await.created()["id"], first["id"]);
@@ -213,7 +197,7 @@ async fn idempotency_keys_are_scoped_to_the_user_key_or_token() {
 
 #[tokio::test]
 async fn response_with_a_secret_is_replayed_only_to_the_bearer_secret_that_created_it() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project });
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;
@@ -259,7 +243,7 @@ async fn stored_records_contain_no_plaintext_secret() {
 
 #[tokio::test]
 async fn replay_is_checked_after_the_project_and_before_body_validation() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project });
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;

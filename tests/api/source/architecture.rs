@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cloudapi::api::SLICES;
+use cloudapi::server::routes;
 
 use crate::support::document;
 
@@ -145,14 +145,40 @@ fn modules_and_slices_have_no_import_cycles() {
 }
 
 #[test]
-fn every_slice_has_a_tag_with_a_description() {
-    let source = fs::read_to_string("src/api/mod.rs").unwrap();
-    let modules: Vec<&str> =
-        source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
-    let described: Vec<&str> = SLICES.iter().map(|slice| slice.module).collect();
-    assert_eq!(modules, described, "each slice has a row in SLICES");
+fn every_handler_has_a_route_and_every_tag_a_description() {
+    let table = routes::table();
+    let routed: BTreeSet<&str> = table.operations().map(|operation| operation.handler).collect();
+    let mut handlers = 0;
+    for (module, source) in sources() {
+        // A handler is an async function whose first argument states the access.
+        for (at, _) in source.match_indices("pub async fn ").filter(|_| module.contains("api::")) {
+            let (name, arguments) = source[at + "pub async fn ".len()..].split_once('(').unwrap();
+            let access = arguments.trim_start().split_once(": ").map_or("", |(_, access)| access);
+            if ["Grant<", "Session,", "SignInClient", "Public,"].iter().any(|kind| access.starts_with(kind)) {
+                let handler = format!("cloudapi::{module}::{name}");
+                assert!(
+                    routed.contains(&*handler),
+                    "{handler} has no route: add it to `table` in src/server/routes.rs"
+                );
+                handlers += 1;
+            }
+        }
+    }
+    assert!(handlers > 50, "{handlers}");
     for tag in document::published()["tags"].as_array().unwrap() {
         assert!(!tag["description"].as_str().unwrap().is_empty(), "{tag} has a description");
+    }
+    for operation in table.operations() {
+        assert!(!operation.tag.is_empty(), "{} comes after no `tag`", operation.name());
+    }
+}
+
+#[test]
+fn every_slice_is_declared() {
+    let declared = fs::read_to_string("src/api/mod.rs").unwrap();
+    for folder in fs::read_dir("src/api").unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        assert!(declared.contains(&format!("pub mod {name};")), "src/api/mod.rs does not declare the slice {name}");
     }
 }
 

@@ -167,7 +167,7 @@ impl DryRunQuery {
 /// Filter of the list of resources.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ResourceFilter {
-    /// Id of the project. Required with a session, because its user may have several.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Kind of the resources.
     pub kind: Option<Kind>,
@@ -198,7 +198,7 @@ impl ResourceFilter {
 /// Filter of the list of operations.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct OperationFilter {
-    /// Id of the project. Required with a session, because its user may have several.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Id of the resource.
     pub resource_id: Option<ResourceId>,
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn spec_is_validated_against_its_kind_and_errors_point_into_it() {
         let faults = |body: Value| {
-            let errors = NewResource::rules().faults(&body).into_iter();
+            let errors = NewResource::rules().schema_faults(&body).into_iter();
             errors
                 .map(|item| match item.location {
                     ItemLocation::Body(pointer) => format!("{pointer} {} {}", item.code, item.detail),
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn ttl_is_unlimited_or_at_least_a_minute() {
         for (seconds, fits) in [(0, true), (1, false), (59, false), (60, true), (2_592_000, true), (2_592_001, false)] {
-            let faults = ResourcePatch::rules().faults(&json!({ "ttl_seconds": seconds }));
+            let faults = ResourcePatch::rules().schema_faults(&json!({ "ttl_seconds": seconds }));
             assert_eq!(faults.is_empty(), fits, "{seconds}: {faults:?}");
         }
     }
@@ -321,7 +321,8 @@ mod tests {
         };
         let (pairs, keys) = filter("env=ci,team,empty=").labels();
         assert_eq!((Value::Object(pairs), keys), (json!({ "env": "ci", "empty": "" }), vec!["team".to_owned()]));
-        let is_label = |text: &str| ListQuery::<ResourceFilter>::rules().faults(&json!({ "label": text })).is_empty();
+        let rules = ListQuery::<ResourceFilter>::rules();
+        let is_label = |text: &str| rules.schema_faults(&json!({ "label": text })).is_empty();
         for text in ["a", "a=b", "a=", "a/b.c-d=X.y", "a=b,c"] {
             assert!(is_label(text), "{text}");
         }

@@ -5,24 +5,22 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{EventSchema, created, pairs, updated};
+use super::model::{OperationView, ResourceView};
 use crate::{
     base::{
         action::Action,
-        id::{OperationId, ResourceId},
+        id::{self, OperationId, ResourceId},
     },
-    resources::{
-        api::model::{OperationView, ResourceView},
-        drivers::driver::ActionType,
-        engine::lifecycle::OperationStatus,
-        kinds::Kind,
+    http::{
+        describe::SchemaOf,
+        event_schema::{EventSchema, created, pairs, updated},
     },
+    resources::{drivers::driver::ActionType, engine::lifecycle::OperationStatus, kinds::Kind},
 };
 
-/// Returns the changes in events of this type, or `None` if it is not an event about resources.
-pub(super) fn schema_of(action: Action) -> Option<EventSchema> {
-    const RESOURCE: (&str, &str) = ("resource", "res_5d7");
-    let resource = |schema, example| Some(EventSchema { schema, target: RESOURCE, example });
+/// Changes in events of this type, or `None` if it is not an event about resources.
+pub fn schema_of(action: Action) -> Option<EventSchema> {
+    let resource = |schema, example| Some(EventSchema::new::<id::Resource>(schema, example));
     match action {
         Action::ResourceCreated => resource(created::<ResourceView>, || volume("pending")),
         Action::ResourceImportRequested => resource(created::<ResourceView>, imported),
@@ -56,21 +54,16 @@ pub(super) fn schema_of(action: Action) -> Option<EventSchema> {
             || json!({ "etag": ["\"3\"", "\"4\""], "difference": { "size_gib": [20, 30] } }),
         ),
         Action::ResourceRemediated => resource(updated::<ResourceView>, || activated("updating")),
-        Action::OperationCanceled => Some(EventSchema {
-            schema: canceled,
-            target: ("operation", "op_8c4"),
-            example: || json!({ "resource_id": "res_5d7", "status": ["running", "canceled"] }),
-        }),
-        Action::ResourceQuotaChanged => Some(EventSchema {
-            schema: quota,
-            target: ("project", "proj_8f2c4"),
-            example: || json!({ "compute.instance": [100, 20] }),
-        }),
+        Action::OperationCanceled => Some(EventSchema::new::<id::Operation>(
+            canceled,
+            || json!({ "resource_id": "res_5d7", "status": ["running", "canceled"] }),
+        )),
+        Action::ResourceQuotaChanged => {
+            Some(EventSchema::new::<id::Project>(quota, || json!({ "compute.instance": [100, 20] })))
+        }
         _ => None,
     }
 }
-
-type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// Adds a member to `schema`.
 fn with(schema: SchemaOf, name: &str, member: SchemaOf, generator: &mut SchemaGenerator) -> Schema {
