@@ -38,6 +38,10 @@ try {
     await page.keyboard.press("/");
     assert.ok(await page.evaluate(() => document.activeElement.closest("#docs-search") !== null), `${path}: the search box`);
   }
+  // The error codes of an operation link to their pages: the uncommon ones in its description, and all at the responses.
+  await page.goto(`${url}/docs#/keys/keys_create`);
+  await page.waitForSelector('.opblock-description a[href="/docs/errors/scope_escalation"]');
+  await page.waitForSelector('tr[data-code="401"] a[href="/docs/errors/token_revoked"]');
   const found = await search(page, "idempotency");
   for (const kind of ["Guide", "Error"]) assert.ok(found.some((it) => it.kind === kind), `a result of kind ${kind}`);
   const operations = await search(page, "create a key");

@@ -32,11 +32,11 @@ pub struct Event {
     #[schemars(with = "EventType")]
     pub kind: String,
     /// URL of the project.
-    #[schemars(extend("format" = "uri"))]
+    #[schemars(extend("format" = "uri", "examples" = ["https://api.cloudapi.dev/v1/projects/proj_8f2c4"]))]
     pub source: String,
     /// ID of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["key_7d1"]))]
     pub subject: Option<String>,
     /// Time of the action.
     pub time: Timestamp,
@@ -152,7 +152,7 @@ impl JsonSchema for EventType {
 /// Filter for the list and the stream of events.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct EventFilter {
-    /// Project ID. Required with a session, whose user can belong to several projects.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Event type.
     #[serde(rename = "type")]

@@ -105,7 +105,7 @@ impl Usage {
 /// Query of a project's usage.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct UsageQuery {
-    /// Project. Required with a session, whose user may have several.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// UTC calendar month. Default: the current month.
     pub period: Option<Period>,
@@ -114,14 +114,14 @@ pub struct UsageQuery {
 /// Filter of the list of billing periods.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct PeriodsFilter {
-    /// Project. Required with a session, whose user may have several.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
 }
 
 /// Filter and grouping of a usage breakdown.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct BreakdownFilter {
-    /// Project. Required with a session, whose user may have several.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// First day. Default: the first day of the current month, or of `to`'s month if that is earlier.
     pub from: Option<Day>,

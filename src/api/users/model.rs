@@ -81,7 +81,7 @@ impl Versioned for Member {
 /// Filter of the list of users.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct UserFilter {
-    /// Project of the users. Required with a session, because its user can be in several projects.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
     /// Only users with this role.
     pub role: Option<Role>,

@@ -77,7 +77,7 @@ pub struct SecretRotation {
 /// Filter for webhooks.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct WebhookFilter {
-    /// Project ID. Required with a session, whose user can belong to several projects.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
 }
 

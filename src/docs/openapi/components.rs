@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PUBLIC_URL,
-    errors::{by_status, retryable_conflict},
+    errors::{self, CodeSets, by_status, retryable_conflict},
 };
 use crate::{
     base::{
@@ -17,7 +17,7 @@ use crate::{
         id::{Kind, Request, RequestId},
     },
     http::{
-        catalog::{self, entry},
+        catalog,
         response::problem::{self, Problem},
     },
 };
@@ -103,11 +103,11 @@ pub(super) fn error_response(status: u16) -> Value {
     reference("responses", &error_name(status))
 }
 
-/// Shared responses: one for each status of `codes`, and 304.
-fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, Value> {
-    let mut responses: Map<String, Value> = by_status(codes.iter().copied())
+/// Shared responses: one for each status of an error code, and 304.
+fn response_components(codes: &CodeSets, problem: &Value) -> Map<String, Value> {
+    let mut responses: Map<String, Value> = by_status(codes.all.iter().copied())
         .into_iter()
-        .map(|(status, codes)| (error_name(status), problem_response(status, &codes, problem)))
+        .map(|(status, of_status)| (error_name(status), problem_response(status, &of_status, &codes.shared, problem)))
         .collect();
     responses.insert(
         NOT_MODIFIED.into(),
@@ -119,8 +119,7 @@ fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, V
     responses
 }
 
-fn problem_response(status: u16, codes: &[Code], problem: &Value) -> Value {
-    let links: Vec<String> = codes.iter().map(|code| format!("[`{code}`](/docs/errors/{code})")).collect();
+fn problem_response(status: u16, codes: &[Code], shared: &BTreeSet<Code>, problem: &Value) -> Value {
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     let examples: Map<String, Value> =
         codes.iter().map(|code| (code.to_string(), reference("examples", code.as_str()))).collect();
@@ -134,9 +133,10 @@ fn problem_response(status: u16, codes: &[Code], problem: &Value) -> Value {
         _ => &[],
     });
     json!({
-        "description": format!("{reason}. Codes: {}.", links.join(", ")),
+        "description": format!("{reason}."),
         "headers": headers(&used),
         "content": { problem::MEDIA_TYPE: { "schema": problem, "examples": examples } },
+        errors::EXTENSION: errors::list(codes.iter().filter(|code| shared.contains(code))),
     })
 }
 
@@ -144,7 +144,7 @@ fn example_components(codes: &BTreeSet<Code>) -> Map<String, Value> {
     let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
     let example = |&code: &Code| {
         let problem = Problem::new(&catalog::example(code), request_id, PUBLIC_URL);
-        (code.to_string(), json!({ "summary": entry(code).title, "value": problem }))
+        (code.to_string(), json!({ "value": problem }))
     };
     codes.iter().map(example).collect()
 }
@@ -163,12 +163,12 @@ impl Parameters {
 }
 
 /// Returns all components except the schemas.
-pub(super) fn components(codes: &BTreeSet<Code>, parameters: Parameters, problem: &Value) -> Map<String, Value> {
+pub(super) fn components(codes: &CodeSets, parameters: Parameters, problem: &Value) -> Map<String, Value> {
     [
         ("parameters", parameters.0),
         ("headers", header_components()),
         ("responses", response_components(codes, problem)),
-        ("examples", example_components(codes)),
+        ("examples", example_components(&codes.all)),
     ]
     .map(|(section, components)| (section.to_owned(), components.into()))
     .into_iter()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
+use serde_json::Value;
 
 use crate::{
     base::{
@@ -103,13 +104,53 @@ pub(super) fn by_status(codes: impl IntoIterator<Item = Code>) -> BTreeMap<u16, 
     by_status
 }
 
-/// Returns the codes that more than a quarter of `operations` can return.
-pub(super) fn common_codes(operations: &[&Operation]) -> BTreeSet<Code> {
-    let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
-    for code in operations.iter().flat_map(|operation| errors_of(operation)) {
-        *counts.entry(code).or_default() += 1;
+/// Error codes of all operations.
+pub(super) struct CodeSets {
+    /// Codes that at least one operation can return.
+    pub(super) all: BTreeSet<Code>,
+    /// Codes that more than a quarter of the operations can return.
+    pub(super) common: BTreeSet<Code>,
+    /// Codes that every operation with an error response of their status can return. The shared response of the status
+    /// lists them, so that the operations do not have to.
+    pub(super) shared: BTreeSet<Code>,
+}
+
+impl CodeSets {
+    pub(super) fn of(operations: &[&Operation]) -> Self {
+        let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
+        let mut shared: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for (status, codes) in operations.iter().flat_map(|operation| by_status(errors_of(operation))) {
+            for &code in &codes {
+                *counts.entry(code).or_default() += 1;
+            }
+            shared.entry(status).or_insert_with(|| codes.clone()).retain(|code| codes.contains(code));
+        }
+        Self {
+            all: counts.keys().copied().collect(),
+            common: counts
+                .into_iter()
+                .filter(|&(_, count)| count * 4 > operations.len())
+                .map(|(code, _)| code)
+                .collect(),
+            shared: shared.into_values().flatten().collect(),
+        }
     }
-    counts.into_iter().filter(|&(_, count)| count * 4 > operations.len()).map(|(code, _)| code).collect()
+}
+
+/// Names the uncommon ones of `codes`. `docs.js` links their pages.
+pub(super) fn describe_codes(codes: &BTreeMap<u16, Vec<Code>>, common: &BTreeSet<Code>) -> Option<String> {
+    let special = codes.values().flatten().filter(|code| !common.contains(code));
+    let names: Vec<String> = special.map(|code| format!("`{code}`")).collect();
+    (!names.is_empty()).then(|| format!("Errors: {}.", names.join(", ")))
+}
+
+/// Extension with error codes: of an error response, those of every operation with this response; of an operation, its
+/// other codes.
+pub(super) const EXTENSION: &str = "x-error-codes";
+
+/// Value of [`EXTENSION`].
+pub(super) fn list<'a>(codes: impl IntoIterator<Item = &'a Code>) -> Value {
+    codes.into_iter().map(|code| code.as_str()).collect()
 }
 
 /// Returns whether a conflict with this code ends soon. The response then has a `Retry-After`.

@@ -9,7 +9,10 @@ use schemars::{
 };
 use serde_json::{Map, Value, json};
 
-use super::components::{pascal_case, reference};
+use super::{
+    components::{pascal_case, reference},
+    composition::compose,
+};
 use crate::{
     base::{action::Action, input::schema::plain_enum},
     resources::kinds::Kind,
@@ -182,6 +185,7 @@ pub(super) fn merge(
     responses.insert(EVENT_TYPE.into(), event_type(Direction::Response));
     split_new_resource(&mut requests);
     split_resource(&mut responses);
+    compose(&mut responses);
     let names: BTreeSet<String> = responses.keys().cloned().collect();
     responses.extend(requests.into_iter().map(|(name, schema)| (request_name(&name, &names), schema)));
     (responses, names)
@@ -241,6 +245,8 @@ fn split_resource(responses: &mut Map<String, Value>) {
     // Schema of a spec that is not yet known. It needs a name, because generators do not support inline schemas in
     // `anyOf`.
     const NO_SPEC: &str = "UnknownSpec";
+    // Members of every kind. The schemas of the kinds have all of them, so they become extensions of this one.
+    const COMMON: &str = "ResourceAttributes";
     let Some(Value::Object(base)) = responses.remove(NAME) else { return };
     let unknown = json!({
         "type": "object",
@@ -248,6 +254,7 @@ fn split_resource(responses: &mut Map<String, Value>) {
         "maxProperties": 0,
     });
     responses.insert(NO_SPEC.into(), unknown);
+    responses.insert(COMMON.into(), without(&base, &["kind", "spec"], "Members of a resource of any kind."));
     if let Some(Value::Array(specs)) = responses.get_mut("Spec").and_then(|spec| spec.get_mut("anyOf"))
         && let Some(last) = specs.last_mut()
     {
@@ -283,6 +290,19 @@ fn with_kind(base: &Map<String, Value>, kind: &str, spec: Value) -> Value {
         members.insert("spec".into(), spec);
     }
     schema.into()
+}
+
+/// Returns an object without some of its members, with another description.
+pub(super) fn without(object: &Map<String, Value>, members: &[&str], description: &str) -> Value {
+    let mut object = object.clone();
+    object.insert("description".into(), description.into());
+    if let Some(Value::Object(all)) = object.get_mut("properties") {
+        all.retain(|name, _| !members.contains(&name.as_str()));
+    }
+    if let Some(Value::Array(required)) = object.get_mut("required") {
+        required.retain(|name| name.as_str().is_none_or(|name| !members.contains(&name)));
+    }
+    object.into()
 }
 
 /// Returns the union of the schemas in `mapping`, with `kind` as the discriminator.

@@ -36,6 +36,31 @@ const foldErrors = ({ React }) => ({
   },
 });
 
+// The description of an operation names its uncommon error codes, and the shared response of a status has an example for
+// each code. This plugin links the page of each.
+const linkErrors = ({ React }) => {
+  const h = React.createElement;
+  const link = (code) => `[\`${code}\`](/docs/errors/${code})`;
+  const codesOf = (response) =>
+    response.getIn(["content", "application/problem+json", "examples"])?.keySeq().toArray() ?? [];
+  return {
+    wrapComponents: {
+      Markdown: (Markdown) =>
+        function LinkedMarkdown(props) {
+          const linked = (errors) => errors.replace(/`(\w+)`/g, (_, code) => link(code));
+          return h(Markdown, { ...props, source: props.source?.replace(/^Errors: .*$/m, linked) });
+        },
+      response: (Response) =>
+        function LinkedResponse(props) {
+          const codes = codesOf(props.response);
+          if (codes.length === 0) return h(Response, props);
+          const described = `${props.response.get("description")} Codes: ${codes.map(link).join(", ")}.`;
+          return h(Response, { ...props, response: props.response.set("description", described) });
+        },
+    },
+  };
+};
+
 // Swagger UI's own filter compares the text with tags only, and ignores webhooks. This one searches methods, paths and
 // summaries, and each word must match.
 const filterOperations = ({ React }) => {
@@ -84,7 +109,7 @@ const filterOperations = ({ React }) => {
 const ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#reference",
-  plugins: [foldErrors, filterOperations],
+  plugins: [foldErrors, linkErrors, filterOperations],
   deepLinking: true,
   // A pasted credential is discarded with the page and never stored.
   persistAuthorization: false,

@@ -37,12 +37,14 @@ async fn server_and_command_return_the_same_document() {
 }
 
 #[test]
-fn every_operation_has_unique_id_summary_security_and_request_id_headers() {
+fn every_operation_has_unique_id_summary_description_security_and_request_id_headers() {
     let mut ids = BTreeSet::new();
     for (path, item) in document::published()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
-            assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{method} {path}");
+            for name in ["summary", "description"] {
+                assert!(operation[name].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {name}");
+            }
             assert!(operation["security"].is_array(), "{method} {path}");
             for (status, response) in operation["responses"].as_object().unwrap() {
                 let headers = &resolve(response)["headers"];
@@ -150,8 +152,7 @@ fn error_codes_of_every_operation_match_its_route() {
     let table = routes::table();
     for operation in table.operations() {
         let described = described(operation);
-        let codes: BTreeSet<&str> =
-            described["x-error-codes"].as_array().unwrap().iter().map(|code| code.as_str().unwrap()).collect();
+        let codes = document::error_codes(described);
         let expected = errors_of(operation);
         assert_eq!(codes, expected.iter().map(|code| code.as_str()).collect(), "{}", operation.name());
         let statuses: BTreeSet<String> = expected.iter().map(|&code| entry(code).status.as_u16().to_string()).collect();
@@ -159,10 +160,13 @@ fn error_codes_of_every_operation_match_its_route() {
         let described: BTreeSet<String> = responses.filter(|status| status.as_str() >= "400").cloned().collect();
         assert_eq!(described, statuses, "{}", operation.name());
     }
-    let refused = &described(table.operations().find(|operation| operation.name() == "POST /v1/tokens").unwrap())["x-error-codes"];
+    let create = described(table.operations().find(|operation| operation.name() == "POST /v1/tokens").unwrap());
     for code in ["validation_failed", "idempotency_key_reused"] {
-        assert!(refused.as_array().unwrap().contains(&json!(code)), "{refused}");
+        assert!(document::has_code(create, code), "{create}");
     }
+    let shared = &document::published()["components"]["responses"]["Error401"]["x-error-codes"];
+    assert!(shared.as_array().unwrap().contains(&json!("token_revoked")), "{shared}");
+    assert!(!create["x-error-codes"].as_array().unwrap().contains(&json!("token_revoked")), "{create}");
 }
 
 #[test]
@@ -195,7 +199,7 @@ fn every_error_response_references_the_shared_problem_response_of_its_status() {
 
 #[tokio::test]
 async fn document_stays_small() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let plain = app.anonymous().get("/openapi.json").await;
     let packed = app.anonymous().request("GET", "/openapi.json").header("accept-encoding", "gzip").send().await;
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
@@ -301,7 +305,7 @@ fn resources_are_discriminated_by_kind() {
             schemas[name]["oneOf"].as_array().unwrap().iter().map(|it| it["$ref"].as_str().unwrap()).collect();
         assert_eq!(alternatives, mapping.values().map(|target| target.as_str().unwrap()).collect());
         for (kind, target) in mapping {
-            let schema = document::published().pointer(&target.as_str().unwrap()[1..]).unwrap();
+            let schema = document::own(document::published().pointer(&target.as_str().unwrap()[1..]).unwrap());
             assert_eq!(schema["properties"]["kind"]["const"], kind.as_str());
             assert!(schema["required"].as_array().unwrap().contains(&json!("kind")));
         }
@@ -332,7 +336,7 @@ fn generated_names_of_inline_schemas_do_not_collide_with_components() {
     };
     let components = document::published()["components"]["schemas"].as_object().unwrap();
     for (name, schema) in components {
-        for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
+        for (member, schema) in document::own(schema)["properties"].as_object().into_iter().flatten() {
             let parts = [(String::new(), schema), ("Inner".to_owned(), &schema["items"])];
             for (suffix, schema) in parts {
                 // A nullable reference gets the name of the reference.

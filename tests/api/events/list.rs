@@ -23,7 +23,7 @@ async fn trail(app: &TestApp, owner: &Session<'_>) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn events_are_listed_in_the_order_and_with_the_ids_of_the_audit_trail() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     key.token(&["users:read"]).await;
@@ -48,7 +48,7 @@ async fn events_are_listed_in_the_order_and_with_the_ids_of_the_audit_trail() {
 
 #[tokio::test]
 async fn event_contains_actor_action_target_and_changes() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let patched = owner.request("PATCH", &format!("/v1/keys/{}", key.id)).json(&json!({ "name": "CI" })).send().await;
@@ -80,7 +80,7 @@ async fn event_contains_actor_action_target_and_changes() {
 
 #[tokio::test]
 async fn events_are_filtered_by_type_and_project() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, other.key().await);
     key.token(&["users:read"]).await;
@@ -216,8 +216,26 @@ fn every_event_type_is_documented_with_a_valid_example() {
     let described = document::published()["webhooks"].as_object().unwrap();
     let types: BTreeSet<&str> = Action::events().map(Action::as_str).collect();
     assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), types);
-    for webhook in described.values() {
-        contract::check_event(&webhook["post"]["requestBody"]["content"]["application/json"]["example"]);
+    for (kind, webhook) in described {
+        let schema = document::resolve(&webhook["post"]["requestBody"]["content"]["application/json"]["schema"]);
+        let data = document::own(document::resolve(&document::own(schema)["properties"]["data"]));
+        let changes = &data["properties"]["changes"]["examples"][0];
+        assert!(changes.is_object(), "{data}");
+        contract::check_event(&json!({
+            "specversion": "1.0",
+            "id": "evt_4d2",
+            "type": kind,
+            "source": "https://api.cloudapi.dev/v1/projects/proj_8f2c4",
+            "time": "2026-03-01T00:00:00.000Z",
+            "datacontenttype": "application/json",
+            "data": {
+                "action": kind,
+                "actor": { "credential_id": null, "id": null, "type": "system" },
+                "target": null,
+                "changes": changes,
+                "request_id": null,
+            },
+        }));
     }
 }
 
@@ -232,7 +250,7 @@ fn events_page_lists_every_type() {
 
 #[tokio::test]
 async fn every_role_may_read_events() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     viewer.get(&format!("{EVENTS}?project_id={}", owner.project)).await.ok();

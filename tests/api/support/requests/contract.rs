@@ -10,26 +10,59 @@ use std::{
 
 use cloudapi::server::routes;
 use flate2::read::GzDecoder;
-use jsonschema::Validator;
+use jsonschema::{Draft, Registry, Validator};
 use serde_json::{Value, json};
 
-use crate::support::reply::Reply;
+use crate::support::{document::has_code, reply::Reply};
 
 /// The document with every object and every enum closed, so that responses may contain only what is documented.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let mut document = routes::description();
+    let schemas = document["components"]["schemas"].clone();
+    flatten(&mut document, &schemas);
     close_objects(&mut document);
     close_enums(&mut document);
     document
 });
 
+/// The document as a resource that schemas refer to, which is indexed once for all validators.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+    let registry = Registry::new().draft(Draft::Draft202012).add(DOCUMENT_URI, &*DOCUMENT).unwrap();
+    registry.prepare().unwrap()
+});
+const DOCUMENT_URI: &str = "https://openapi.invalid/document";
+
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+
+/// Adds the members of the schemas that objects extend with `allOf`, because each part of an `allOf` would have to be open.
+fn flatten(value: &mut Value, schemas: &Value) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(|value| flatten(value, schemas));
+            let Some(Value::Array(parts)) = members.remove("allOf") else { return };
+            members.insert("type".into(), "object".into());
+            for mut part in parts {
+                if let Some(name) = part["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+                    part = schemas[name].clone();
+                    flatten(&mut part, schemas);
+                }
+                let Value::Object(of_part) = part["properties"].take() else { panic!("no members in {part}") };
+                members.entry("properties").or_insert(json!({})).as_object_mut().unwrap().extend(of_part);
+                if let Value::Array(required) = part["required"].take() {
+                    members.entry("required").or_insert(json!([])).as_array_mut().unwrap().extend(required);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| flatten(item, schemas)),
+        _ => {}
+    }
+}
 
 fn close_objects(value: &mut Value) {
     match value {
         Value::Object(members) => {
             members.values_mut().for_each(close_objects);
-            let open = members.get("properties").is_some_and(Value::is_object) && !members.contains_key("allOf");
+            let open = members.get("properties").is_some_and(Value::is_object);
             if open && members.get("type").is_some_and(|kind| kind == "object") {
                 members.entry("additionalProperties").or_insert(json!(false));
             }
@@ -102,15 +135,17 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     let content = &response["content"][media_type];
     assert!(!content.is_null(), "{method} {template} {status} has the undocumented type {media_type:?}");
     if let (Some(code), "application/problem+json") = (reply["code"].as_str(), media_type) {
-        let codes = described["x-error-codes"].as_array().unwrap();
-        assert!(codes.contains(&json!(code)), "{method} {template} returned the undocumented code {code}");
+        assert!(has_code(described, code), "{method} {template} returned the undocumented code {code}");
         if let Some(examples) = content["examples"].as_object() {
             assert!(examples.contains_key(code), "{method} {template} returned {code} with the wrong status {status}");
         }
     }
     if media_type == "application/json" || media_type.ends_with("+json") {
         let pointer = format!("{pointer}/{}", escaped(&["content", media_type, "schema"]));
-        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let json = match &body {
+            Cow::Borrowed(_) => Cow::Borrowed(reply.json()),
+            Cow::Owned(unpacked) => Cow::Owned(serde_json::from_slice(unpacked).unwrap_or_default()),
+        };
         let faults: Vec<String> = validator(&pointer)
             .iter_errors(&json)
             .map(|fault| format!("{} at {}", fault, fault.instance_path()))
@@ -143,30 +178,36 @@ pub fn check_event(event: &Value) {
 fn validator(pointer: &str) -> Arc<Validator> {
     let mut validators = VALIDATORS.lock().unwrap();
     let compile = || {
-        let mut root = DOCUMENT.clone();
-        root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
         // Pointers in a URI fragment are percent-encoded. Only braces occur in ours.
-        root["$ref"] = json!(format!("#/{}", pointer.replace('{', "%7B").replace('}', "%7D")));
-        Arc::new(jsonschema::options().should_validate_formats(true).build(&root).unwrap())
+        let target = format!("{DOCUMENT_URI}#/{}", pointer.replace('{', "%7B").replace('}', "%7D"));
+        let schema = json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": target });
+        let options = jsonschema::options().should_validate_formats(true).with_registry(&REGISTRY);
+        Arc::new(options.build(&schema).unwrap())
     };
     Arc::clone(validators.entry(pointer.to_owned()).or_insert_with(compile))
 }
 
+/// A documented path.
+struct Template {
+    path: &'static str,
+    parts: Vec<&'static str>,
+    item: &'static Value,
+}
+
+/// All documented paths, those with the fewest parameters first.
+static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
+    let paths = DOCUMENT["paths"].as_object().into_iter().flatten();
+    let mut templates: Vec<_> =
+        paths.map(|(path, item)| Template { path, parts: path.split('/').collect(), item }).collect();
+    templates.sort_by_key(|template| template.path.matches('{').count());
+    templates
+});
+
 /// The documented path that `path` matches: the one with the fewest parameters.
 fn find(path: &str) -> Option<(&'static str, &'static Value)> {
     let given: Vec<&str> = path.split('/').collect();
-    let matches = |template: &str| {
-        let parts: Vec<&str> = template.split('/').collect();
-        parts.len() == given.len()
-            && parts
-                .iter()
-                .zip(&given)
-                .all(|(part, given)| part == given || (part.starts_with('{') && !given.is_empty()))
-    };
-    let paths = DOCUMENT["paths"].as_object()?;
-    paths
-        .iter()
-        .filter(|(template, _)| matches(template))
-        .min_by_key(|(template, _)| template.matches('{').count())
-        .map(|(template, item)| (template.as_str(), item))
+    let fits = |(part, given): (&&str, &&str)| part == given || (part.starts_with('{') && !given.is_empty());
+    let templates = TEMPLATES.iter().filter(|template| template.parts.len() == given.len());
+    let mut matching = templates.filter(|template| template.parts.iter().zip(&given).all(fits));
+    matching.next().map(|template| (template.path, template.item))
 }
