@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+pub mod keys;
 pub mod load;
 pub mod postgres;
 
@@ -95,12 +96,7 @@ impl Server {
 
     /// The CPU time of all threads, if the system reports it in nanoseconds.
     pub fn cpu_time(&self) -> Option<Duration> {
-        let mut nanoseconds = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
-            let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-            nanoseconds += times.split(' ').next()?.parse::<u64>().ok()?;
-        }
-        Some(Duration::from_nanos(nanoseconds))
+        cpu_time_of(self.child.id())
     }
 
     pub fn id(&self) -> u32 {
@@ -113,6 +109,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The CPU time of all threads of a process, if the system reports it in nanoseconds.
+pub fn cpu_time_of(process: u32) -> Option<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task")).ok()? {
+        let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += times.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 fn cloudapi_command(folder: &Path, database: &str) -> Command {

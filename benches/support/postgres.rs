@@ -20,7 +20,7 @@ use nix::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::Result;
+use super::{Result, cpu_time_of};
 
 /// A running PostgreSQL. Dropping it stops it.
 pub struct Postgres {
@@ -32,6 +32,11 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a PostgreSQL with its data in `folder`.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts a PostgreSQL with these settings, in the form `name=value`.
+    pub fn start_with(folder: &Path, settings: &[&str]) -> Result<Self> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         let data_dir = folder.join("data");
         // Created by the product's own code, which listens only on a socket.
@@ -51,6 +56,7 @@ impl Postgres {
             .arg(&cluster)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .args(["-c", &format!("port={port}")])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .uid(owner.uid())
             .gid(owner.gid())
             .current_dir("/")
@@ -68,6 +74,14 @@ impl Postgres {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(started)
+    }
+
+    /// The CPU time of all processes that run.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let server = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"))?;
+        let children = children.split_whitespace().filter_map(|process| process.parse().ok());
+        Ok(children.chain([server]).filter_map(cpu_time_of).sum())
     }
 
     /// Creates another database. Returns its URL.

@@ -10,12 +10,15 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::{
     bearer::{Authenticator, CheckedCredential},
     gate::admission,
-    revocation::cache::Entry,
+    revocation::{
+        cache::Entry,
+        watches::{Evidence, Watch},
+    },
 };
 use crate::{
     auth::credentials::members,
@@ -35,8 +38,8 @@ pub struct AccessWatch {
     scopes: &'static [Scope],
     policy: AccessPolicy,
     project: ProjectId,
-    proof: Option<AccessProof>,
-    invalidations: watch::Receiver<u64>,
+    /// Has evidence if the last check succeeded.
+    watch: Watch,
 }
 
 /// Maximum number of concurrent database checks.
@@ -87,6 +90,15 @@ struct AccessProof {
     membership: Option<Arc<Entry<()>>>,
 }
 
+impl AccessProof {
+    /// The cache entries, if all are known.
+    fn evidence(&self) -> Option<Evidence> {
+        let needs_membership = matches!(*self.credential.caller, Caller::Session { .. });
+        let evidence = Evidence { credential: self.credential.entry.clone()?, membership: self.membership.clone() };
+        (!needs_membership || evidence.membership.is_some()).then_some(evidence)
+    }
+}
+
 impl AccessWatch {
     /// A watch of the caller of `request`, who was admitted to `project` under `policy`. Not checked yet.
     pub(super) fn new(
@@ -101,38 +113,28 @@ impl AccessWatch {
             scopes,
             policy,
             project,
-            proof: None,
-            invalidations: authenticator.node.invalidations(),
+            watch: authenticator.node.watches.register(),
         }
     }
 
-    /// Returns when there was an invalidation since the last call, of this caller or another one.
-    pub async fn invalidated(&mut self) {
-        if self.invalidations.changed().await.is_err() {
-            // The node is gone, so there can be no further invalidation.
-            std::future::pending::<()>().await;
-        }
+    /// Returns when the caller may have lost the right since the last call.
+    pub async fn invalidated(&self) {
+        self.watch.notified().await;
     }
 
     /// Whether the caller certainly still has the right, without a database query. Always false without a cache.
     pub fn is_valid(&self) -> bool {
         let Authenticator { node, clock, .. } = &self.authenticator;
-        let (Some(credentials), Some(proof)) = (&node.credentials, &self.proof) else { return false };
+        let Some(credentials) = &node.credentials else { return false };
         // The pass is taken before the entries are checked; see `lease`.
         let Some(guard) = credentials.lease().guard(since_boot()) else { return false };
-        proof.credential.entry.as_ref().is_some_and(|entry| {
-            entry.is_valid(&guard) && entry.value.valid_until.is_none_or(|end| clock.now_non_decreasing() < end)
-        }) && proof.membership.as_ref().is_none_or(|entry| entry.is_valid(&guard))
-    }
-
-    /// Whether every check needs a database query, because there is no cache.
-    pub fn has_no_cache(&self) -> bool {
-        self.authenticator.node.credentials.is_none()
+        self.watch
+            .has_evidence(|evidence| evidence.is_valid(&guard) && evidence.is_unexpired(clock.now_non_decreasing()))
     }
 
     /// Checks the caller as if the request came in now, and rejects it with the same error.
     pub async fn check(&mut self) -> Result<()> {
-        self.proof = None;
+        self.watch.set(None);
         let asked = since_boot();
         let secret = self.request.secret.get().ok_or_else(|| Error::internal("a watched request has no secret"))?;
         let key = (secret.hash(), self.project, self.scopes);
@@ -141,7 +143,7 @@ impl AccessWatch {
         let _permit = recent.permits.acquire().await;
         if let Some(proof) = recent.since(asked, &key) {
             admission::admit(&proof.credential.caller, self.policy, "", self.request.client)?;
-            self.proof = Some(proof);
+            self.watch.set(proof.evidence());
             return Ok(());
         }
         let began = since_boot();
@@ -152,8 +154,8 @@ impl AccessWatch {
             Caller::Key { .. } | Caller::Token { .. } => None,
         };
         let proof = AccessProof { credential, membership };
-        recent.store(key, began, proof.clone());
-        self.proof = Some(proof);
+        self.watch.set(proof.evidence());
+        recent.store(key, began, proof);
         Ok(())
     }
 
@@ -218,8 +220,8 @@ mod tests {
         node
     }
 
-    /// A watch that was just checked and that depends on a key and on a membership.
-    fn checked_watch(node: &Arc<Node>, clock: &Clock, valid_until: Option<Timestamp>) -> AccessWatch {
+    /// A proof that depends on a key and on a membership.
+    fn proof(node: &Node, valid_until: Option<Timestamp>) -> AccessProof {
         let credentials = node.credentials.as_ref().unwrap();
         let version = credentials.lease().read_version().unwrap();
         let caller = Arc::new(Caller::Key {
@@ -234,50 +236,77 @@ mod tests {
         let credential = AuthenticatedCredential { caller: Arc::clone(&caller), valid_until };
         let entry = credentials.entry(version, credential, &[Subject::Key(KEY), Subject::Project(PROJECT)]);
         let membership = credentials.entry(version, (), &[Subject::Member(PROJECT, USER)]);
+        AccessProof { credential: CheckedCredential { caller, entry }, membership }
+    }
+
+    /// A watch that was just checked.
+    fn checked_watch(node: &Arc<Node>, clock: &Clock, valid_until: Option<Timestamp>) -> AccessWatch {
         let policy =
             AccessPolicy::Scoped { scopes: EVENTS, kinds: ANY_KIND, self_access: SelfAccess::Standard, owner: false };
         let authenticator = Authenticator::new(Arc::clone(node), clock.clone());
         let request = Arc::new(RequestContext::new(None, None));
-        let mut watch = AccessWatch::new(&authenticator, &request, (EVENTS, policy), PROJECT);
-        watch.proof = Some(AccessProof { credential: CheckedCredential { caller, entry }, membership });
+        let watch = AccessWatch::new(&authenticator, &request, (EVENTS, policy), PROJECT);
+        watch.watch.set(proof(node, valid_until).evidence());
         watch
+    }
+
+    fn is_notified(watch: &AccessWatch) -> bool {
+        watch.invalidated().now_or_never().is_some()
     }
 
     #[tokio::test]
     async fn right_is_valid_until_something_it_depends_on_is_invalidated() {
         for subject in [Subject::Key(KEY), Subject::Project(PROJECT), Subject::Member(PROJECT, USER)] {
             let (node, clock) = (node(), Clock::system());
-            let mut watch = checked_watch(&node, &clock, None);
+            let watch = checked_watch(&node, &clock, None);
             assert!(watch.is_valid());
             node.credentials.as_ref().unwrap().invalidate(Subject::User(USER), 8);
-            assert!(watch.is_valid(), "a different user was invalidated");
+            node.notify_invalidation();
+            assert!(watch.is_valid() && !is_notified(&watch), "a different user was invalidated");
             // Immediately, before any notification.
             node.credentials.as_ref().unwrap().invalidate(subject, 9);
             assert!(!watch.is_valid(), "{subject}");
             node.notify_invalidation();
-            watch.invalidated().await;
+            assert!(is_notified(&watch), "{subject}");
         }
+    }
+
+    #[tokio::test]
+    async fn watch_is_notified_of_expiry_of_a_lost_lease_and_while_it_has_no_proof() {
+        let (node, clock) = (node(), Clock::system());
+        let watch = checked_watch(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
+        node.notify_expiry(clock.now());
+        assert!(!is_notified(&watch));
+        node.notify_expiry(clock.now().plus(Duration::from_secs(61)));
+        assert!(is_notified(&watch));
+        let watch = checked_watch(&node, &clock, None);
+        watch.watch.set(None);
+        node.notify_expiry(clock.now());
+        assert!(is_notified(&watch));
+        let watch = checked_watch(&node, &clock, None);
+        node.credentials.as_ref().unwrap().lease().release();
+        node.notify_expiry(clock.now());
+        assert!(is_notified(&watch));
     }
 
     #[tokio::test]
     async fn right_requires_a_lease_an_unexpired_credential_and_a_check() {
         let (node, clock) = (node(), Clock::system());
-        let mut watch = checked_watch(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
+        let watch = checked_watch(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
         assert!(watch.is_valid());
         clock.advance(Duration::from_secs(61));
         assert!(!watch.is_valid());
-        watch = checked_watch(&node, &clock, None);
+        let watch = checked_watch(&node, &clock, None);
         assert!(watch.is_valid());
         node.credentials.as_ref().unwrap().lease().release();
         assert!(!watch.is_valid());
-        watch.proof = None;
+        watch.watch.set(None);
         assert!(!watch.is_valid());
     }
 
     #[tokio::test]
     async fn result_of_another_check_counts_only_if_it_began_after_the_request() {
-        let (node, clock) = (node(), Clock::system());
-        let proof = checked_watch(&node, &clock, None).proof.unwrap();
+        let proof = proof(&node(), None);
         let key = (
             crate::base::identity::secret::Secret::generate(crate::base::identity::secret::SecretKind::Key).hash(),
             PROJECT,

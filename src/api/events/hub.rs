@@ -30,7 +30,7 @@ pub struct StreamOptions {
     pub queue_length: usize,
     /// Maximum time without output on a stream.
     pub heartbeat: Duration,
-    /// Interval at which an idle reader rechecks its authorization.
+    /// Interval at which the authorization of idle readers is checked.
     pub check_interval: Duration,
 }
 

@@ -1,12 +1,12 @@
 //! One reader of the event stream. Reads missed events from the database, then follows the node's tail.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -54,7 +54,8 @@ pub struct Reader {
     backlog: VecDeque<Arc<Frame>>,
     /// Time of the last output.
     last_output: Instant,
-    check_timer: Interval,
+    /// Timer of the next heartbeat. Output does not reset it, because setting timers costs more.
+    heartbeat: Pin<Box<Sleep>>,
     /// Time since which the authorization cannot be checked, and the error.
     unverified: Option<(Instant, Error)>,
     has_started: bool,
@@ -103,9 +104,7 @@ impl Reader {
             }
         };
         let now = Instant::now();
-        let every = context.hub.options.check_interval.min(context.hub.options.heartbeat);
-        let mut check_timer = interval_at(now + every, every);
-        check_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let heartbeat = Box::pin(sleep_until(now + context.hub.options.heartbeat));
         Ok(Self {
             context,
             request: options.request,
@@ -118,7 +117,7 @@ impl Reader {
             source,
             backlog: VecDeque::new(),
             last_output: now,
-            check_timer,
+            heartbeat,
             unverified: None,
             has_started: false,
             has_ended: false,
@@ -165,7 +164,7 @@ impl Reader {
                 tokio::select! {
                     biased;
                     () = self.slot.hub().closing.cancelled() => Err(closing()),
-                    () = self.watch.invalidated() => self.verify_access().await.map(|()| None),
+                    () = self.watch.invalidated() => self.recheck_access().await.map(|()| None),
                     received = receiver.recv() => {
                         let mut received = received.map_err(lagged)?;
                         loop {
@@ -180,7 +179,7 @@ impl Reader {
                             }
                         }
                     }
-                    _ = self.check_timer.tick() => self.check().await,
+                    () = &mut self.heartbeat => self.on_heartbeat().await,
                 }
             }
             Source::History | Source::Gap(..) => {
@@ -230,7 +229,7 @@ impl Reader {
         if !self.watch.is_valid() {
             self.verify_access().await?;
             if self.unverified.is_some() {
-                self.check_timer.tick().await;
+                sleep(self.slot.hub().options.check_interval).await;
                 self.end_if_unverified()?;
                 return Ok(None);
             }
@@ -253,15 +252,17 @@ impl Reader {
         Ok(Some(chunk.map_or_else(|| first.bytes.clone(), Bytes::from)))
     }
 
-    /// Periodically rechecks the authorization and sends a heartbeat.
-    async fn check(&mut self) -> Result<Option<Bytes>> {
-        let is_due = self.last_output.elapsed() >= self.slot.hub().options.heartbeat;
-        if !self.watch.is_valid() && (is_due || !self.watch.has_no_cache()) {
-            self.verify_access().await?;
-        }
-        if !is_due {
+    /// Rechecks the authorization and sends a heartbeat, if it is due.
+    async fn on_heartbeat(&mut self) -> Result<Option<Bytes>> {
+        let options = self.slot.hub().options;
+        let due = self.last_output + options.heartbeat;
+        if Instant::now() < due {
+            self.heartbeat.as_mut().reset(due);
             return Ok(None);
         }
+        // Retry, if there is no output now.
+        self.heartbeat.as_mut().reset(Instant::now() + options.check_interval.min(options.heartbeat));
+        self.recheck_access().await?;
         self.end_if_unverified()?;
         let (Source::Tail(receiver), None) = (&self.source, &self.unverified) else { return Ok(None) };
         // Read the position before checking the queue: if the queue is then empty, all events up to the position were
@@ -272,6 +273,11 @@ impl Reader {
             self.last = self.last.max(position);
         }
         Ok(Some(format!(": still here\n{}\n", self.id_line()).into()))
+    }
+
+    /// Rechecks the authorization, unless it is certain.
+    async fn recheck_access(&mut self) -> Result<()> {
+        if self.watch.is_valid() { Ok(()) } else { self.verify_access().await }
     }
 
     /// Rechecks the authorization. Fails if it was revoked. If it cannot be checked now, sets `unverified`.

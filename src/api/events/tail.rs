@@ -4,7 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::body::Bytes;
-use tokio::{sync::watch, time::timeout};
+use futures_util::future::join;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     hub::Frame,
@@ -35,6 +39,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs until it is stopped. Does not query the database while there are no readers.
 pub async fn run(context: Arc<EventContext>, heartbeat: Heartbeat) {
+    let checked = Arc::clone(&context);
     let following = async {
         let mut tail = Tail {
             sealed: context.sealing.last_sealed.subscribe(),
@@ -47,7 +52,18 @@ pub async fn run(context: Arc<EventContext>, heartbeat: Heartbeat) {
             tail.follow(&heartbeat).await;
         }
     };
-    heartbeat.stop().run_until_cancelled(following).await;
+    let checking = check_readers(&checked);
+    heartbeat.stop().run_until_cancelled(join(following, checking)).await;
+}
+
+/// Notifies readers whose credential has expired, and all if the lease was lost. In one place for all readers, because
+/// thousands of timers cost more.
+async fn check_readers(context: &EventContext) {
+    let options = context.hub.options;
+    loop {
+        sleep(options.check_interval.min(options.heartbeat)).await;
+        context.node.notify_expiry(context.clock.now_non_decreasing());
+    }
 }
 
 struct Tail {
@@ -80,7 +96,7 @@ impl Tail {
                         tracing::warn!(%error, "event tail failed; streams wait until it recovers");
                     }
                     self.is_failing = true;
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    sleep(RETRY_INTERVAL).await;
                 }
             }
         }

@@ -16,10 +16,14 @@ use uuid::Uuid;
 use super::{
     cache::{CAPACITY, Credentials},
     lease::{Lease, LogPage, Timing},
+    watches::Watches,
 };
 use crate::{
     auth::metrics::AuthMetrics,
-    base::{identity::subject::Subject, runtime::clock::since_boot},
+    base::{
+        identity::subject::Subject,
+        runtime::clock::{Timestamp, since_boot},
+    },
     db::{Pool, ServerId, Stamp},
 };
 
@@ -45,8 +49,8 @@ pub struct Node {
     pub credentials: Option<Credentials>,
     /// Counters.
     pub metrics: AuthMetrics,
-    /// Number of invalidations that can affect responses in progress.
-    invalidations: watch::Sender<u64>,
+    /// Responses in progress that invalidations can affect.
+    pub(crate) watches: Arc<Watches>,
     /// Notified when the lease is renewed.
     renewals: Notify,
     /// Stamps of all nodes, as the latest renewal has read them.
@@ -68,21 +72,28 @@ impl Node {
             lease,
             credentials,
             metrics: AuthMetrics::default(),
-            invalidations: watch::Sender::default(),
+            watches: Arc::default(),
             renewals: Notify::new(),
             stamps: watch::Sender::default(),
         })
     }
 
-    /// Notifies long responses of an invalidation, or that an invalidation may have been missed. Must be called after
-    /// the cache entries are invalidated and before that is acknowledged.
+    /// Notifies the responses in progress that an invalidation affects: all if an invalidation may have been missed, or
+    /// without a cache. Must be called after the cache entries are invalidated and before that is acknowledged.
     pub fn notify_invalidation(&self) {
-        self.invalidations.send_modify(|count| *count = count.wrapping_add(1));
+        // The guard is taken before the entries are checked; see `lease`.
+        let guard = self.credentials.as_ref().and_then(|credentials| credentials.lease().guard(since_boot()));
+        self.watches.notify_unless(|evidence| guard.as_ref().is_some_and(|guard| evidence.is_valid(guard)));
     }
 
-    /// Changes after each invalidation. Long responses then check again whether they may continue.
-    pub fn invalidations(&self) -> watch::Receiver<u64> {
-        self.invalidations.subscribe()
+    /// Notifies the responses in progress whose credential has expired at `now`; all if the lease was lost. Must be
+    /// called periodically. Without a cache, nothing is known here.
+    pub fn notify_expiry(&self, now: Timestamp) {
+        let Some(credentials) = &self.credentials else { return };
+        let guard = credentials.lease().guard(since_boot());
+        self.watches.notify_unless(|evidence| {
+            guard.as_ref().is_some_and(|guard| evidence.is_valid(guard)) && evidence.is_unexpired(now)
+        });
     }
 
     /// Must be called when the lease was renewed.

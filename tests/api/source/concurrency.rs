@@ -23,7 +23,11 @@ const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
         "() = self.watch.invalidated()",
         "the other branches keep no future between two calls and hold nothing; the check is bounded in time",
     ),
-    ("api::events::stream", "_ = self.check_timer.tick()", "the same"),
+    (
+        "api::events::stream",
+        "() = &mut self.heartbeat",
+        "a timer, which holds nothing; for the other branches, the same",
+    ),
     (
         "server::supervision::supervisor",
         "ended = &mut task",

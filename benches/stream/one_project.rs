@@ -1,33 +1,27 @@
-//! Measures how long an event takes to reach 1,000 readers of Server-Sent Events on one server, next to writing the
-//! same bytes to 1,000 plain sockets in the same run. Run with `cargo bench --bench stream`.
-
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
-
-mod support;
+//! One event to 1,000 readers of one project, next to writing the same bytes to 1,000 plain sockets in the same run.
 
 use std::{
-    env,
     io::Write,
     net::SocketAddr,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime::Runtime,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::timeout,
 };
 use uuid::Uuid;
 
-use support::{
+use crate::support::{
     Result, Server, Spread, bootstrap,
     load::{Client, request},
     median,
-    postgres::Postgres,
 };
 
 const READERS: usize = 1_000;
@@ -36,29 +30,12 @@ const JSON: &str = "content-type: application/json\r\n";
 /// How long an event may take at most.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this argument.
-    if arguments.iter().any(|argument| argument == "--test") {
-        return Ok(());
-    }
-    // A reader takes one socket here and one in each server.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if let [bare, _] = arguments.as_slice()
-        && bare == "--bare"
-    {
-        return runtime.block_on(serve_bare());
-    }
-    let folder = tempfile::tempdir()?;
-    let postgres = Postgres::start(folder.path())?;
-    let (session, project) = bootstrap(folder.path(), &postgres.url)?;
-    let ours = Server::cloudapi(folder.path(), &postgres.url, &[])?;
-    let bare = Server::baseline(folder.path(), &postgres.url)?;
-    // All clients run in one thread, which leaves the other cores to the servers.
-    let clients = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    clients.block_on(compare(&ours, &bare, &postgres.url, &session, &project))
+/// Runs the comparison in an empty database. `clients` runs all clients.
+pub fn run(clients: &Runtime, folder: &Path, database: &str) -> Result<()> {
+    let (session, project) = bootstrap(folder, database)?;
+    let ours = Server::cloudapi(folder, database, &[])?;
+    let bare = Server::baseline(folder, database)?;
+    clients.block_on(compare(&ours, &bare, database, &session, &project))
 }
 
 async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, project: &str) -> Result<()> {
@@ -221,7 +198,7 @@ impl Readers {
 }
 
 /// Forwards data from the last connection to all others, one after the other.
-async fn serve_bare() -> Result<()> {
+pub async fn serve_bare() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("bare listens on {}", listener.local_addr()?);
     std::io::stdout().flush()?;
