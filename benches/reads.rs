@@ -17,7 +17,6 @@ use axum::{
     http::{StatusCode, header},
     routing::{get, post},
 };
-use cloudapi::base::identity::secret::{Secret, SecretHash, SecretKind};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -26,7 +25,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use support::{
-    POOL, Result, Server, bootstrap,
+    POOL, Result, Server, bootstrap, keys,
     load::{self, Client, Requests, always, request},
     median,
     postgres::Postgres,
@@ -181,22 +180,21 @@ impl Bench {
     async fn insert_keys(&self, database: &str) -> Result<Vec<String>> {
         let db = PgPoolOptions::new().max_connections(1).connect(database).await?;
         let project: Uuid = sqlx::query_scalar("SELECT project_id FROM keys LIMIT 1").fetch_one(&db).await?;
-        let used: Vec<Secret> = std::iter::repeat_with(|| Secret::generate(SecretKind::Key)).take(USED_KEYS).collect();
         print!("  inserting {KEYS} keys …");
         std::io::stdout().flush()?;
-        let ids: Vec<Uuid> = used.iter().map(|_| Uuid::now_v7()).collect();
-        let hashes: Vec<SecretHash> = used.iter().map(Secret::hash).collect();
-        let insert_keys = "INSERT INTO keys (id, project_id, name, scopes, created_at, hint)
-             SELECT id, $2, 'bench', ARRAY['tokens:introspect', 'users:read'], now(), 'sk_live_xxxx' FROM unnest($1) AS id";
-        let insert_secrets = "INSERT INTO key_secrets (secret_hash, key_id, created_at)
-             SELECT hash, id, now() FROM unnest($1, $2) AS new (id, hash)";
-        sqlx::query(insert_keys).bind(&ids).bind(project).execute(&db).await?;
-        sqlx::query(insert_secrets).bind(&ids).bind(&hashes).execute(&db).await?;
+        let used = keys::insert(&db, &vec![project; USED_KEYS], &["tokens:introspect", "users:read"]).await?;
         let mut left = KEYS - USED_KEYS;
         while left > 0 {
             let batch = left.min(100_000);
             let ids: Vec<Uuid> = std::iter::repeat_with(Uuid::now_v7).take(batch).collect();
-            sqlx::query(insert_keys).bind(&ids).bind(project).execute(&db).await?;
+            sqlx::query(
+                "INSERT INTO keys (id, project_id, name, scopes, created_at, hint)
+                 SELECT id, $2, 'bench', ARRAY['users:read'], now(), 'sk_live_xxxx' FROM unnest($1) AS id",
+            )
+            .bind(&ids)
+            .bind(project)
+            .execute(&db)
+            .await?;
             sqlx::query(
                 "INSERT INTO key_secrets (secret_hash, key_id, created_at)
                  SELECT sha256(uuid_send(id)), id, now() FROM unnest($1) AS id",
@@ -208,7 +206,7 @@ impl Bench {
         }
         sqlx::query("VACUUM ANALYZE").execute(&db).await?;
         println!(" done");
-        Ok(used.iter().map(|secret| secret.expose().to_owned()).collect())
+        Ok(used)
     }
 }
 

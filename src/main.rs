@@ -6,6 +6,14 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// SAFETY: this is the declaration in mimalloc.h, and any thread may call the function at any time.
+#[allow(unsafe_code, reason = "the mimalloc crate does not export the function")]
+unsafe extern "C" {
+    /// Returns the calling thread's free memory to the operating system.
+    safe fn mi_collect(force: bool);
+}
+
 fn main() -> ExitCode {
-    cloudapi::cli::main()
+    // Not forced: a forced collection also empties the caches of a busy thread, which then faults the memory in again.
+    cloudapi::cli::main(|| mi_collect(false))
 }

@@ -21,7 +21,10 @@ use anyhow::Context;
 use clap::{FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use support::command_error::CommandError;
+use support::{
+    command_error::CommandError,
+    memory::{self, ReleaseMemory},
+};
 
 use crate::{
     api::webhooks::delivery::backoff::DeliveryPolicy,
@@ -94,9 +97,9 @@ impl ServerTiming {
     }
 }
 
-/// Runs the command in the process arguments.
-pub fn main() -> ExitCode {
-    match run(env::args_os(), ServerTiming::production()) {
+/// Runs the command in the process arguments. `release` is a function of the process's allocator.
+pub fn main(release: ReleaseMemory) -> ExitCode {
+    match run(env::args_os(), ServerTiming::production(), release) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let command_error = error.downcast_ref();
@@ -117,7 +120,11 @@ pub fn main() -> ExitCode {
 
 /// Runs the command in `arguments`, which begin with the program's name. `timing` lets tests run a complete server
 /// whose clock they control, and whose retries take less than hours.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) -> anyhow::Result<()> {
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    timing: ServerTiming,
+    release: ReleaseMemory,
+) -> anyhow::Result<()> {
     support::environment::load_dotenv()?;
     let parsed = support::environment::command().try_get_matches_from(arguments);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -130,6 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) 
     support::environment::warn_about_unknown();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(move || memory::release_when_due(release))
         .build()
         .context("the async runtime could not be started")?;
     let settings = cli.settings;

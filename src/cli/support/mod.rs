@@ -2,4 +2,5 @@
 
 pub mod command_error;
 pub mod environment;
+pub mod memory;
 pub mod output;

@@ -116,7 +116,7 @@ fn server_with_test_timing() {
     // Ends the line that the test runner has started, so that the server's output starts a new one.
     println!();
     let times = ServerTiming { clock, pace: fast_pace(), cloud: fast_engine_timing() };
-    cli::run(["cloudapi", "serve", "--listen", "127.0.0.1:0"].map(Into::into), times).unwrap();
+    cli::run(["cloudapi", "serve", "--listen", "127.0.0.1:0"].map(Into::into), times, || {}).unwrap();
 }
 
 #[test]
