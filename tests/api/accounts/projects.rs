@@ -7,7 +7,7 @@ use crate::support::{Identity, TestApp, eventually, items::body_of_creation};
 
 #[tokio::test]
 async fn creator_of_a_project_is_its_owner() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let reply = user.post("/v1/projects", json!({ "name": "Core Platform", "metadata": { "team": "core" } })).await;
     let location = reply.header("location").unwrap().to_owned();
@@ -24,7 +24,7 @@ async fn creator_of_a_project_is_its_owner() {
 
 #[tokio::test]
 async fn session_lists_its_users_projects_and_key_lists_its_own() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let other = owner.post("/v1/projects", json!({ "name": "Another" })).await.created();
     let stranger = app.owner().await;
@@ -43,7 +43,7 @@ async fn session_lists_its_users_projects_and_key_lists_its_own() {
 
 #[tokio::test]
 async fn list_pages_have_no_gap_or_repeat_in_both_orders() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let mut made = Vec::new();
     for n in 0..7 {
@@ -70,7 +70,7 @@ async fn list_pages_have_no_gap_or_repeat_in_both_orders() {
 
 #[tokio::test]
 async fn update_changes_only_the_given_members() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
     let changed = owner.patch(&path, json!({ "metadata": { "a": "1" } })).await.ok();
@@ -82,7 +82,7 @@ async fn update_changes_only_the_given_members() {
 
 #[tokio::test]
 async fn name_must_have_1_to_100_characters_and_no_control_characters() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     for (name, code) in [
         (json!(""), "too_short"),
@@ -103,7 +103,7 @@ async fn name_must_have_1_to_100_characters_and_no_control_characters() {
 
 #[tokio::test]
 async fn metadata_is_bounded_and_must_be_text() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let many: serde_json::Map<_, _> = (0..51).map(|n| (n.to_string(), json!("x"))).collect();
     for (metadata, pointer, code) in [
@@ -120,7 +120,7 @@ async fn metadata_is_bounded_and_must_be_text() {
 
 #[tokio::test]
 async fn read_only_members_are_unknown_fields_in_a_request() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for member in ["status", "id", "quota", "project_id", "created_at"] {
         let reply = owner.patch(&format!("/v1/projects/{}", owner.project), json!({ member: "x" })).await;
@@ -133,7 +133,7 @@ async fn read_only_members_are_unknown_fields_in_a_request() {
 
 #[tokio::test]
 async fn foreign_and_nonexistent_projects_get_the_same_response() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = stranger.key().await;
     for id in [owner.project.as_str(), "proj_123", "proj_", "proj_0", "PROJ_1", "usr_8f2", "x%00y", "%ff", "a%2Fb"] {
@@ -146,7 +146,7 @@ async fn foreign_and_nonexistent_projects_get_the_same_response() {
 
 #[tokio::test]
 async fn viewer_can_read_but_not_change_a_project() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     let path = format!("/v1/projects/{}", owner.project);
@@ -158,7 +158,7 @@ async fn viewer_can_read_but_not_change_a_project() {
 
 #[tokio::test]
 async fn keys_and_tokens_cannot_create_or_change_projects() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let token = owner.token(&["projects:write"]).await;
@@ -174,7 +174,7 @@ async fn keys_and_tokens_cannot_create_or_change_projects() {
 
 #[tokio::test]
 async fn suspending_a_project_stops_its_keys_and_tokens_immediately_until_it_is_resumed() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let (of_key, of_session) = (key.token(&["users:read"]).await, owner.token(&["users:read"]).await);
@@ -243,7 +243,7 @@ async fn only_an_archived_project_can_be_deleted_with_its_contents() {
 
 #[tokio::test]
 async fn only_an_owner_can_suspend_resume_archive_or_delete_a_project() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
     let path = format!("/v1/projects/{}", owner.project);
@@ -257,7 +257,7 @@ async fn only_an_owner_can_suspend_resume_archive_or_delete_a_project() {
 
 #[tokio::test]
 async fn if_match_makes_an_update_conditional() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
     let etag = owner.get(&path).await.header("etag").unwrap().to_owned();
@@ -284,7 +284,7 @@ async fn if_match_makes_an_update_conditional() {
 
 #[tokio::test]
 async fn only_one_of_two_updates_with_the_same_etag_succeeds() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
     let etag = owner.get(&path).await.header("etag").unwrap().to_owned();
@@ -298,7 +298,7 @@ async fn only_one_of_two_updates_with_the_same_etag_succeeds() {
 
 #[tokio::test]
 async fn projects_can_be_filtered_by_status() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let other = owner.post("/v1/projects", json!({ "name": "Another" })).await.created();
     owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();

@@ -10,7 +10,7 @@ const PASSWORD: &str = "correct horse battery staple";
 
 #[tokio::test]
 async fn sign_in_creates_a_working_session() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     app.set_password(&owner, PASSWORD).await;
     let reply = app.anonymous().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await;
@@ -50,7 +50,7 @@ async fn wrong_password_and_unknown_address_get_the_same_response() {
 
 #[tokio::test]
 async fn sign_in_accepts_exactly_an_address_and_a_password() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let problem =
         app.anonymous().post("/v1/sessions", json!({ "mail": "a@b.c" })).await.problem(422, "validation_failed");
     let found: Vec<_> = problem["errors"]
@@ -64,7 +64,7 @@ async fn sign_in_accepts_exactly_an_address_and_a_password() {
 
 #[tokio::test]
 async fn sign_out_revokes_the_session_immediately() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let ended = user.delete("/v1/sessions/current").await.ok();
     assert_eq!(ended, json!({ "id": user.id, "revoked": true }));
@@ -86,7 +86,7 @@ async fn another_session<'a>(app: &'a TestApp, user: &Session<'_>) -> Session<'a
 
 #[tokio::test]
 async fn user_can_list_and_revoke_only_their_own_active_sessions() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (user, stranger) = (app.user().await, app.user().await);
     app.set_password(&user, PASSWORD).await;
     let other = another_session(&app, &user).await;

@@ -249,7 +249,7 @@ fn resident(process: u32) -> u64 {
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn repeated_sign_ins_use_no_more_memory_than_one_hash_per_core() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_SIGN_IN_LIMIT", "100000/1");
     let server = Server::start(serve);

@@ -8,7 +8,7 @@ use crate::support::{Bearer, Identity, Reply, Session, TestApp, app::unknown_sec
 
 #[tokio::test]
 async fn users_of_a_project_are_its_members_with_their_roles() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     app.owner().await; // Another user, in another project.
@@ -26,7 +26,7 @@ async fn users_of_a_project_are_its_members_with_their_roles() {
 
 #[tokio::test]
 async fn session_must_name_the_project() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     owner.get("/v1/users").await.problem(400, "project_required");
     owner.get(&format!("/v1/users/{}", owner.user_id)).await.problem(400, "project_required");
@@ -37,7 +37,7 @@ async fn session_must_name_the_project() {
 
 #[tokio::test]
 async fn user_of_another_project_is_not_found() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = owner.key().await;
     for id in [stranger.user_id.to_string(), "usr_123".into(), "key_123".into(), "me".into()] {
@@ -51,7 +51,7 @@ async fn user_of_another_project_is_not_found() {
 
 #[tokio::test]
 async fn credential_without_users_read_is_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key_with(serde_json::json!({ "scopes": ["usage:read"] })).await;
     let reply = key.get("/v1/users").await;
@@ -113,7 +113,7 @@ async fn invited_user_is_listed_and_becomes_a_member_by_accepting() {
 
 #[tokio::test]
 async fn invited_user_has_no_access_before_accepting() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let invited = invite(&owner, &other.email, "admin").await;
     assert_ne!(invited["id"], other.user_id.to_string());
@@ -153,7 +153,7 @@ async fn invitation_works_once_until_withdrawn_and_for_a_week() {
 
 #[tokio::test]
 async fn invitation_cannot_take_over_an_existing_account() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, known, without_password) = (app.owner().await, app.owner().await, app.owner().await);
     app.set_password(&known, PASSWORD).await;
     let invited = invite(&owner, &known.email, "viewer").await;
@@ -193,7 +193,7 @@ async fn concurrent_acceptances_of_an_invitation_succeed_once() {
 
 #[tokio::test]
 async fn members_and_invited_users_cannot_be_invited_again() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     invite(&owner, "a@example.com", "viewer").await;
     for email in ["A@example.com", owner.email.as_str()] {
@@ -216,7 +216,7 @@ async fn members_and_invited_users_cannot_be_invited_again() {
 
 #[tokio::test]
 async fn users_cannot_grant_or_remove_a_role_above_their_own() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (admin, member) = (app.member(&owner, Role::Admin).await, app.member(&owner, Role::Member).await);
     let path = |user: &Session<'_>| format!("/v1/users/{}?project_id={}", user.user_id, owner.project);
@@ -234,7 +234,7 @@ async fn users_cannot_grant_or_remove_a_role_above_their_own() {
 
 #[tokio::test]
 async fn last_owner_cannot_be_demoted_or_removed() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     invite(&owner, "a@example.com", "owner").await; // Does not count until accepted.
     let path = |user: &Session<'_>| format!("/v1/users/{}?project_id={}", user.user_id, owner.project);
@@ -249,7 +249,7 @@ async fn last_owner_cannot_be_demoted_or_removed() {
 
 #[tokio::test]
 async fn two_last_owners_who_concurrently_demote_each_other_leave_one_owner() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for round in 0..8 {
         let a = app.owner().await;
         let b = app.member(&a, Role::Owner).await;
@@ -272,7 +272,7 @@ async fn two_last_owners_who_concurrently_demote_each_other_leave_one_owner() {
 
 #[tokio::test]
 async fn removed_user_loses_access_and_their_tokens_are_revoked() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
     let key = admin.key().await;
@@ -295,7 +295,7 @@ async fn removed_user_loses_access_and_their_tokens_are_revoked() {
 
 #[tokio::test]
 async fn users_can_be_filtered_by_role() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     let listed = owner.key().await.get("/v1/users?role=viewer").await.ok();
@@ -306,7 +306,7 @@ async fn users_can_be_filtered_by_role() {
 
 #[tokio::test]
 async fn password_change_revokes_every_other_session() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
     let signed_in = json!({ "email": user.email, "password": PASSWORD });
@@ -329,7 +329,7 @@ async fn password_change_revokes_every_other_session() {
 
 #[tokio::test]
 async fn password_change_requires_a_session_and_an_existing_password() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let body = json!({ "current_password": "", "new_password": "a long enough one" });
     user.post("/v1/users/me/password", body).await.problem(422, "invalid_current_password");
@@ -340,7 +340,7 @@ async fn password_change_requires_a_session_and_an_existing_password() {
 
 #[tokio::test]
 async fn email_address_with_an_invisible_character_is_invalid() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     // Zero-width space, byte order mark, soft hyphen, right-to-left override.
     for unseen in ['\u{200b}', '\u{feff}', '\u{ad}', '\u{202e}'] {

@@ -56,7 +56,7 @@ fn main_of(page: &str) -> &str {
 
 #[tokio::test]
 async fn every_guide_is_served_and_linked_from_the_index() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let pages = pages(&app).await;
     let index = main_of(&pages["/docs/guides"]);
     for group in ["Start", "Guides", "Reference", "Operate"] {
@@ -76,7 +76,7 @@ async fn every_guide_is_served_and_linked_from_the_index() {
 
 #[tokio::test]
 async fn every_link_and_anchor_in_a_guide_resolves() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let pages = pages(&app).await;
     let mut others = BTreeSet::new();
     for (path, page) in &pages {
@@ -111,7 +111,7 @@ async fn every_link_and_anchor_in_a_guide_resolves() {
 /// The policy of the pages refuses inline scripts and styles.
 #[tokio::test]
 async fn guide_has_no_markup_of_its_own_and_keeps_the_language_of_its_code() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for (path, page) in pages(&app).await {
         let main = main_of(&page);
         for refused in ["<script", " style=", " onclick=", "<iframe", "<img", ".md\"", "<!--"] {
@@ -131,7 +131,7 @@ async fn guide_has_no_markup_of_its_own_and_keeps_the_language_of_its_code() {
 
 #[tokio::test]
 async fn unknown_guide_is_not_found_with_a_suggestion() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let problem = app.anonymous().get("/docs/guides/webhook").await.problem(404, "not_found");
     assert_eq!(problem["detail"], "'webhook' is not a guide; did you mean 'webhooks'?");
     for name in ["README", "index.html", "webhooks.md", "..%2FREADME", "%FF", "zzzzzzzzzz"] {
@@ -142,7 +142,7 @@ async fn unknown_guide_is_not_found_with_a_suggestion() {
 
 #[tokio::test]
 async fn search_index_has_every_guide_operation_and_error() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let pages = pages(&app).await;
     let reply = app.anonymous().request("GET", "/docs/search.json").header("accept-encoding", "gzip").send().await;
     assert!(reply.body.len() < 100_000, "{} bytes with gzip", reply.body.len());
@@ -196,7 +196,7 @@ async fn search_index_has_every_guide_operation_and_error() {
 
 #[tokio::test]
 async fn every_page_has_the_navigation_and_the_search_box() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for path in ["/docs", "/docs/guides", "/docs/guides/audit", "/docs/errors", "/docs/errors/not_found"] {
         let reply = app.anonymous().get(path).await;
         let page = std::str::from_utf8(&reply.body).unwrap().replace(PUBLIC_URL, "");

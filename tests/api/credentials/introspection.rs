@@ -15,7 +15,7 @@ async fn introspect(by: &impl Identity, secret: &str) -> Value {
 
 #[tokio::test]
 async fn active_key_and_token_of_the_project_return_all_fields() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let token = key.token(&["users:read", "usage:read"]).await;
@@ -70,7 +70,7 @@ async fn other_secrets_return_only_active_false() {
 
 #[tokio::test]
 async fn token_scope_and_expiry_are_limited_by_its_issuer() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (asker, key) = (owner.key().await, owner.key().await);
     let token = key.token(&["users:read", "usage:read"]).await;
@@ -83,7 +83,7 @@ async fn token_scope_and_expiry_are_limited_by_its_issuer() {
 
 #[tokio::test]
 async fn request_may_be_form_encoded_as_in_rfc_7662() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let form = |body: String| {
@@ -114,7 +114,7 @@ async fn request_may_be_form_encoded_as_in_rfc_7662() {
 
 #[tokio::test]
 async fn unknown_parameters_are_ignored_in_forms_and_json() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let long = "h".repeat(10_000);
@@ -142,7 +142,7 @@ async fn unknown_parameters_are_ignored_in_forms_and_json() {
 
 #[tokio::test]
 async fn unknown_token_of_any_length_up_to_the_body_limit_is_not_active() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let limit = cloudapi::http::request::extract::MAX_BODY;
@@ -159,7 +159,7 @@ async fn unknown_token_of_any_length_up_to_the_body_limit_is_not_active() {
 
 #[tokio::test]
 async fn only_keys_and_tokens_with_the_scope_may_introspect() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let body = json!({ "token": "x" });
     owner.post("/v1/tokens/introspect", body.clone()).await.problem(403, "credential_kind_not_allowed");

@@ -62,7 +62,7 @@ async fn revocation_writes_and_locks_no_row_of_an_issued_token() {
 
 #[tokio::test]
 async fn token_below_a_missing_issuer_is_dead() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (key, asking) = (owner.key().await, owner.key().await);
     let (first, lost) = (key.token(&["tokens:write"]).await, key.token(&["tokens:write", "users:read"]).await);
@@ -158,7 +158,7 @@ async fn revoking_a_token_that_died_with_its_issuer_records_no_second_revocation
 
 #[tokio::test]
 async fn revocation_of_an_issuer_does_not_wait_for_a_token_that_is_being_issued() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let parent = key.token(&["tokens:write", "users:read"]).await;

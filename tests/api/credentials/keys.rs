@@ -16,7 +16,7 @@ fn all_scopes() -> Vec<&'static str> {
 
 #[tokio::test]
 async fn secret_is_shown_only_on_creation_and_the_key_is_otherwise_the_same_everywhere() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let reply =
         owner.post("/v1/keys", json!({ "project_id": owner.project, "name": "ci", "metadata": { "a": "b" } })).await;
@@ -38,7 +38,7 @@ async fn secret_is_shown_only_on_creation_and_the_key_is_otherwise_the_same_ever
 
 #[tokio::test]
 async fn key_created_without_scopes_has_the_documented_default_scopes() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let made = owner.post("/v1/keys", json!({ "project_id": owner.project })).await.created();
     let extra = ["tokens:write", "tokens:introspect", "keys:write"];
@@ -50,7 +50,7 @@ async fn key_created_without_scopes_has_the_documented_default_scopes() {
 
 #[tokio::test]
 async fn only_sessions_with_keys_write_create_keys() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": all_scopes() })).await;
     let token = owner.token(&["keys:write"]).await;
@@ -66,7 +66,7 @@ async fn only_sessions_with_keys_write_create_keys() {
 
 #[tokio::test]
 async fn project_of_a_session_request_is_checked_before_the_rest_of_the_body() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     owner.post("/v1/keys", json!({ "nonsense": 1 })).await.problem(400, "project_required");
     owner.post("/v1/keys", json!({ "project_id": null })).await.problem(400, "project_required");
@@ -82,7 +82,7 @@ async fn project_of_a_session_request_is_checked_before_the_rest_of_the_body() {
 
 #[tokio::test]
 async fn every_validation_error_has_the_pointer_of_its_field() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let fault = async |members: Value| {
         let mut body = members;
@@ -141,7 +141,7 @@ async fn key_is_rejected_after_its_expiry() {
 
 #[tokio::test]
 async fn revoked_key_is_rejected_immediately_and_repeated_revocation_returns_the_same() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, owner.key().await);
     let path = format!("/v1/keys/{}", key.id);
@@ -154,7 +154,7 @@ async fn revoked_key_is_rejected_immediately_and_repeated_revocation_returns_the
 
 #[tokio::test]
 async fn key_may_revoke_itself() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let path = format!("/v1/keys/{}", key.id);
@@ -164,7 +164,7 @@ async fn key_may_revoke_itself() {
 
 #[tokio::test]
 async fn tokens_issued_by_a_key_are_revoked_with_it_transitively() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, owner.key().await);
     let child = key.token(&["tokens:write", "users:read"]).await;
@@ -180,7 +180,7 @@ async fn tokens_issued_by_a_key_are_revoked_with_it_transitively() {
 
 #[tokio::test]
 async fn owner_can_grant_all_scopes() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     // Every role with keys:write has all scopes, so no role can attempt an escalation.
     let made = owner.post("/v1/keys", json!({ "project_id": owner.project, "scopes": all_scopes() })).await.created();
@@ -189,7 +189,7 @@ async fn owner_can_grant_all_scopes() {
 
 #[tokio::test]
 async fn key_of_another_project_is_not_found_by_any_credential() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, stranger.key().await);
     for id in [foreign.id.as_str(), "key_123", "key_0123", "tok_2c9", "'; DROP TABLE keys; --"] {
@@ -208,7 +208,7 @@ async fn key_of_another_project_is_not_found_by_any_credential() {
 
 #[tokio::test]
 async fn viewer_reads_keys_and_cannot_revoke_them() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let viewer = app.member(&owner, Role::Viewer).await;
@@ -262,7 +262,7 @@ async fn earlier_expiry_of_a_key_also_ends_its_tokens() {
 
 #[tokio::test]
 async fn revoked_key_cannot_be_updated_or_rotated() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let path = format!("/v1/keys/{}", key.id);
@@ -302,7 +302,7 @@ async fn previous_secret_of_a_rotated_key_works_until_the_overlap_ends() {
 
 #[tokio::test]
 async fn key_has_at_most_two_active_secrets_and_zero_overlap_ends_all_but_the_newest() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let first = owner.key().await;
     let path = format!("/v1/keys/{}/rotate", first.id);
@@ -325,7 +325,7 @@ async fn key_has_at_most_two_active_secrets_and_zero_overlap_ends_all_but_the_ne
 
 #[tokio::test]
 async fn concurrent_rotations_of_a_key_leave_two_active_secrets() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let path = format!("/v1/keys/{}/rotate", key.id);
@@ -338,7 +338,7 @@ async fn concurrent_rotations_of_a_key_leave_two_active_secrets() {
 
 #[tokio::test]
 async fn key_may_rotate_only_itself_and_only_with_overlap() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key_with(json!({ "scopes": ["usage:read"] })).await, owner.key().await);
     let path = |id: &str| format!("/v1/keys/{id}/rotate");

@@ -62,7 +62,7 @@ async fn key_and_its_tokens_work_only_from_allowed_ips() {
 
 #[tokio::test]
 async fn x_forwarded_for_counts_only_from_a_trusted_proxy() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let elsewhere = owner.key_with(json!({ "allowed_ips": ["203.0.113.0/24"] })).await;
     let here = owner.key_with(json!({ "allowed_ips": ["127.0.0.1"] })).await;
@@ -86,7 +86,7 @@ async fn non_ascii_x_forwarded_for_does_not_hide_the_client_address() {
 
 #[tokio::test]
 async fn ipv4_mapped_ipv6_network_is_normalized_to_ipv4() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "allowed_ips": ["::ffff:127.0.0.0/104", "::ffff:203.0.113.7/128"] })).await;
     key.get("/v1/users").await.ok();
@@ -96,7 +96,7 @@ async fn ipv4_mapped_ipv6_network_is_normalized_to_ipv4() {
 
 #[tokio::test]
 async fn invalid_or_too_many_allowed_ips_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for junk in ["", "example.com", "203.0.113.7/24", "203.0.113.0/33", "0.0.0.0/0/0"] {
         let body = json!({ "project_id": owner.project, "allowed_ips": ["203.0.113.0/24", junk] });
@@ -139,7 +139,7 @@ async fn rate_limit_of_a_key_is_shared_with_its_tokens() {
 
 #[tokio::test]
 async fn rate_limit_outside_its_bounds_is_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for (limit, pointer, code) in [
         (json!({ "requests": 0, "per_seconds": 60 }), "#/rate_limit/requests", "out_of_range"),

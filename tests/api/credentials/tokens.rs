@@ -9,7 +9,7 @@ use crate::support::{Identity, TestApp};
 
 #[tokio::test]
 async fn token_secret_is_shown_once_and_the_token_is_the_same_in_every_response() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let reply = key.post("/v1/tokens", json!({ "name": "ci-token", "scopes": ["usage:read", "users:read"] })).await;
@@ -30,7 +30,7 @@ async fn token_secret_is_shown_once_and_the_token_is_the_same_in_every_response(
 
 #[tokio::test]
 async fn token_is_limited_to_its_scopes() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let token = owner.key().await.token(&["users:read"]).await;
     token.get("/v1/users").await.ok();
@@ -40,7 +40,7 @@ async fn token_is_limited_to_its_scopes() {
 
 #[tokio::test]
 async fn token_cannot_have_more_scopes_than_its_issuer() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": ["tokens:write", "users:read"] })).await;
     let ask = |scopes: &[&str]| json!({ "name": "n", "scopes": scopes });
@@ -55,7 +55,7 @@ async fn token_cannot_have_more_scopes_than_its_issuer() {
 
 #[tokio::test]
 async fn token_loses_scopes_that_its_issuer_loses() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
     let token = admin.token(&["keys:write", "users:read"]).await;
@@ -92,7 +92,7 @@ async fn token_expires_no_later_than_its_issuer() {
 
 #[tokio::test]
 async fn invalid_members_of_a_new_token_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for (members, pointer, code) in [
@@ -113,7 +113,7 @@ async fn invalid_members_of_a_new_token_are_rejected() {
 
 #[tokio::test]
 async fn tokens_can_be_nested_eight_levels_deep() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let mut token = owner.key().await.token(&["tokens:write", "users:read"]).await;
     for _ in 2..=8 {
@@ -126,7 +126,7 @@ async fn tokens_can_be_nested_eight_levels_deep() {
 
 #[tokio::test]
 async fn revoking_a_token_revokes_nested_tokens_and_is_idempotent() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let parent = key.token(&["tokens:write", "users:read"]).await;
@@ -141,7 +141,7 @@ async fn revoking_a_token_revokes_nested_tokens_and_is_idempotent() {
 
 #[tokio::test]
 async fn token_without_tokens_write_can_revoke_only_itself() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let (token, sibling) = (key.token(&["users:read"]).await, key.token(&["users:read"]).await);
@@ -153,7 +153,7 @@ async fn token_without_tokens_write_can_revoke_only_itself() {
 
 #[tokio::test]
 async fn token_of_another_project_is_not_found() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = owner.key().await;
     let foreign = stranger.key().await.token(&["users:read"]).await;
@@ -171,7 +171,7 @@ async fn token_of_another_project_is_not_found() {
 
 #[tokio::test]
 async fn no_active_token_remains_when_issuing_and_revoking_race() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for _ in 0..10 {
         let key = owner.key().await;

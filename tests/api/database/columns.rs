@@ -4,13 +4,12 @@ use cloudapi::{
     api::webhooks::{delivery::backoff::DeliveryPolicy, outbox::WebhookOptions},
     server::{routes, state::AppOptions},
 };
-use reqwest::Method;
 use serde_json::json;
 use sqlx::PgPool;
 
 use super::admin;
 use crate::{
-    routes::access::{CallerKind, Fixture},
+    routes::access::{CallerKind, Fixture, may_change_fixture},
     support::{
         Identity, TestApp,
         cloud::{self, network_in, wait_until_succeeded},
@@ -34,8 +33,7 @@ async fn ask_all(app: &TestApp) -> Vec<String> {
                     operation.method, operation.path, reply.status, reply["code"]
                 ));
             }
-            if operation.method != Method::GET && reply.status == 200 {
-                // The call may have revoked its own credential or deleted the project.
+            if reply.status == 200 && may_change_fixture(operation) {
                 fixture = Fixture::new(app).await;
             }
         }

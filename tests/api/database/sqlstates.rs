@@ -24,6 +24,12 @@ enum FailurePoint {
     LookUp,
 }
 
+/// Those that can fail together: a failed lookup prevents the single-statement write, which is sent with a key.
+const GROUPS: [&[FailurePoint]; 2] = [
+    &[FailurePoint::Read, FailurePoint::Write, FailurePoint::WriteWithKey, FailurePoint::LookUp],
+    &[FailurePoint::SingleStatement],
+];
+
 const FAILURE_POINTS: [FailurePoint; 5] = [
     FailurePoint::Read,
     FailurePoint::Write,
@@ -87,13 +93,13 @@ async fn prepare(db: &PgPool) {
     .unwrap();
 }
 
-/// Makes the next `times` uses of the place fail with `state`.
-async fn fail(db: &PgPool, point: FailurePoint, state: &str, times: i32) {
+/// Makes the next `times` uses of the places fail with `state`.
+async fn fail(db: &PgPool, points: &[FailurePoint], state: &str, times: i32) {
     sqlx::query(
         "WITH gone AS (DELETE FROM failure), again AS (SELECT setval('failures', 1, false))
-                 INSERT INTO failure SELECT $1::text, $2::text, $3::int FROM again",
+                 INSERT INTO failure SELECT DISTINCT unnest($1::text[]), $2::text, $3::int FROM again",
     )
-    .bind(point.table())
+    .bind(points.iter().map(|point| point.table()).collect::<Vec<_>>())
     .bind(state)
     .bind(times)
     .execute(db)
@@ -146,9 +152,9 @@ async fn only_sqlstates_of_server_bugs_return_500() {
     let db = admin(&app).await;
     prepare(&db).await;
     let mut wrong = Vec::new();
-    for state in ERRORS {
-        for point in FAILURE_POINTS {
-            fail(&db, point, state, 1000).await;
+    for (state, points) in ERRORS.iter().flat_map(|state| GROUPS.map(|points| (state, points))) {
+        fail(&db, points, state, 100_000).await;
+        for &point in points {
             let reply = fixture.send(point, &format!("{state}-{point:?}")).await;
             let code = reply["code"].as_str().unwrap_or_default().to_owned();
             let by_table = sqlstate::classify_state(state).code;
@@ -197,7 +203,7 @@ async fn retryable_errors_are_retried_once_and_the_write_takes_effect_once() {
             if point == FailurePoint::SingleStatement && state.starts_with("08") {
                 continue;
             }
-            fail(&db, point, state, 1).await;
+            fail(&db, &[point], state, 1).await;
             let reply = fixture.send(point, &format!("{state}-{point:?}")).await;
             let is_edit = matches!(point, FailurePoint::Write | FailurePoint::WriteWithKey);
             edits += i64::from(reply.status == 200 && is_edit);
@@ -232,7 +238,7 @@ async fn all_connections_of_the_pool_are_replaced_after_a_read_only_error() {
     prepare(&db).await;
     let before = backends(&app).await;
     assert!(before.len() > 1, "{before:?}");
-    fail(&db, FailurePoint::Write, "25006", 1).await;
+    fail(&db, &[FailurePoint::Write], "25006", 1).await;
     fixture.send(FailurePoint::Write, "").await.ok();
     let after = backends(&app).await;
     assert!(before.is_disjoint(&after), "{before:?} and then {after:?}");

@@ -25,7 +25,7 @@ fn cors_headers(reply: &Reply) -> Vec<&str> {
 
 #[tokio::test]
 async fn every_response_has_security_headers() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let long = "a".repeat(9000);
     let replies = [
@@ -50,7 +50,7 @@ async fn every_response_has_security_headers() {
 
 #[tokio::test]
 async fn private_responses_are_not_cacheable() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let private = [user.get("/v1/projects").await, app.anonymous().get("/v1/projects").await, user.get("/v1/x").await];
     for reply in private {
@@ -69,7 +69,7 @@ async fn https_server_sends_strict_transport_security() {
 
 #[tokio::test]
 async fn cors_is_disabled_by_default() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let preflight = app.anonymous().request("OPTIONS", "/v1/projects").header("origin", PAGE);
     let reply = preflight.header("access-control-request-method", "POST").send().await;
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));

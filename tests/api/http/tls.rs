@@ -24,7 +24,7 @@ fn serve_https(deployment: &Deployment, certificate: &Certificate) -> Server {
 
 #[tokio::test]
 async fn server_with_a_certificate_serves_https_over_http_1_and_2() {
-    let (deployment, certificate) = (Deployment::new(), Certificate::new());
+    let (deployment, certificate) = (Deployment::prepared(), Certificate::new());
     let server = serve_https(&deployment, &certificate);
     let address = server.url.strip_prefix("https://").expect("an https URL").to_owned();
 
@@ -54,7 +54,7 @@ async fn server_with_a_certificate_serves_https_over_http_1_and_2() {
 
 #[tokio::test]
 async fn sighup_loads_a_renewed_certificate_and_rejects_an_invalid_one() {
-    let (deployment, mut certificate) = (Deployment::new(), Certificate::new());
+    let (deployment, mut certificate) = (Deployment::prepared(), Certificate::new());
     let server = serve_https(&deployment, &certificate);
     let address = server.url.strip_prefix("https://").unwrap().to_owned();
     certificate.renew();
@@ -103,7 +103,7 @@ fn unusable_certificate_prevents_the_start_with_one_line_that_says_why() {
 
 #[tokio::test]
 async fn http_2_is_served_without_tls_with_prior_knowledge() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let client = Http2::handshake(connect(&app.url).await).await;
     let got = client.get("/v1/projects").await;
     assert_eq!((got.status, got.version), (401, Version::HTTP_2));
@@ -115,7 +115,7 @@ async fn http_2_is_served_without_tls_with_prior_knowledge() {
 
 #[tokio::test]
 async fn too_large_head_gets_a_problem_on_http_2() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let client = Http2::handshake(connect(&app.url).await).await;
     assert_eq!(client.get(&format!("/healthz?{}", "a".repeat(8 * 1024))).await.status, 414);
     for size in [16 * 1024, 48 * 1024] {

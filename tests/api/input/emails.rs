@@ -3,12 +3,18 @@
 use cloudapi::{
     api::users::repo,
     auth::credentials::accounts,
-    base::{id::UserId, input::email::Email},
+    base::{
+        id::UserId,
+        input::{
+            email::Email,
+            limit::{LimitSettings, RateLimit},
+        },
+    },
     db,
+    server::state::AppOptions,
 };
 use serde_json::json;
 
-use super::patient_app;
 use crate::support::{Identity, Session, TestApp, binary::Deployment, cluster};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -28,6 +34,12 @@ const SPELLINGS: &[&[&str]] = &[
     &["ὈΔΥΣΣΕΎΣ@example.com", "ὀδυσσεύσ@example.com", "ὀδυσσεύς@example.com"],
     &["grace@xn--fa-hia.example", "grace@faß.example"],
 ];
+
+/// A server with a very high limit for sign-ins.
+async fn patient_app() -> TestApp {
+    let limits = LimitSettings { sign_ins: RateLimit::new(1_000_000, 1), ..LimitSettings::default() };
+    TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await
+}
 
 async fn sign_in(app: &TestApp, email: &str) -> crate::support::Reply {
     app.anonymous().post("/v1/sessions", json!({ "email": email, "password": PASSWORD })).await
@@ -58,7 +70,7 @@ async fn user_signs_in_with_any_spelling_and_sees_the_stored_one() {
 
 #[tokio::test]
 async fn user_is_invited_only_once_with_any_spelling() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for spellings in SPELLINGS {
         for (n, spelling) in spellings.iter().enumerate() {
@@ -123,7 +135,7 @@ async fn failed_attempts_of_all_spellings_are_counted_together() {
 
 #[tokio::test]
 async fn address_with_invalid_domain_is_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for email in ["a@b..c", "a@.b", "a@b.", "a@xn--\u{e9}", "a@b/c", "a@b?c", "a@"] {
         let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });

@@ -5,12 +5,12 @@ use axum::http::Method;
 use cloudapi::server::routes;
 use serde_json::{Value, json};
 
-use super::{members, operations, parameters, path_of, patient_app, send};
+use super::{members, operations, parameters, path_of, send};
 use crate::support::{Identity, TestApp};
 
 #[tokio::test]
 async fn every_list_rejects_filters_that_cannot_match_with_the_expected_form() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut tried = 0;
@@ -37,7 +37,7 @@ async fn every_list_rejects_filters_that_cannot_match_with_the_expected_form() {
 
 #[tokio::test]
 async fn filter_with_an_id_of_another_type_is_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let project = &owner.project;
     for (path, parameter, expected) in [
@@ -66,7 +66,7 @@ async fn filter_with_an_id_of_another_type_is_rejected() {
 
 #[tokio::test]
 async fn misspelled_project_id_is_reported_by_every_route_with_it_in_the_body() {
-    let app = patient_app().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let mut tried = 0;
     for operation in operations(&routes::table()) {

@@ -3,8 +3,8 @@
 use cloudapi::server::routes;
 use serde_json::{Value, json};
 
-use super::{members, operations, parameters, path_of, patient_app, send};
-use crate::support::{Identity, document};
+use super::{members, operations, parameters, path_of, send};
+use crate::support::{Identity, TestApp, document};
 
 /// Syntax that occurs only in regular expressions.
 const REGEX: &[&str] =
@@ -63,7 +63,7 @@ fn every_published_input_pattern_has_a_form_or_an_example() {
 
 #[tokio::test]
 async fn errors_about_body_fields_show_no_regular_expression() {
-    let app = patient_app().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut patterns = 0;
@@ -101,7 +101,7 @@ async fn errors_about_body_fields_show_no_regular_expression() {
 
 #[tokio::test]
 async fn errors_about_query_parameters_and_headers_show_no_regular_expression() {
-    let app = patient_app().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for operation in operations(&routes::table()) {

@@ -3,7 +3,7 @@
 use cloudapi::server::routes;
 use serde_json::{Value, json};
 
-use super::{members, operations, parameters, path_of, patient_app, send};
+use super::{members, operations, parameters, path_of, send};
 use crate::support::{Identity, TestApp};
 
 /// Invalid percent-encoded texts: control characters, invalid UTF-8, and invalid escapes.
@@ -33,7 +33,7 @@ const CONTROL_CHARACTERS: &[&str] =
 
 #[tokio::test]
 async fn invalid_text_in_a_query_parameter_is_rejected_with_its_name() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut tried = 0;
@@ -58,7 +58,7 @@ async fn invalid_text_in_a_query_parameter_is_rejected_with_its_name() {
 
 #[tokio::test]
 async fn invalid_names_of_query_parameters_are_unknown_parameters() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for name in ENCODED {
         owner.get(&format!("/v1/projects?{name}=1")).await.problem(400, "unknown_parameter");
@@ -68,7 +68,7 @@ async fn invalid_names_of_query_parameters_are_unknown_parameters() {
 
 #[tokio::test]
 async fn invalid_text_in_a_path_is_not_found() {
-    let app = patient_app().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for operation in operations(&routes::table()).filter(|operation| operation.body.is_none()) {
@@ -90,7 +90,7 @@ async fn invalid_text_in_a_path_is_not_found() {
 
 #[tokio::test]
 async fn control_character_in_a_body_is_rejected_with_its_pointer() {
-    let app = patient_app().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut tried = 0;
@@ -101,30 +101,30 @@ async fn control_character_in_a_body_is_rejected_with_its_pointer() {
             path = format!("{path}?project_id={}", owner.project);
         }
         for name in members.keys() {
-            for text in CONTROL_CHARACTERS {
-                let shapes = [
-                    (json!(text), format!("#/{name}")),
-                    (json!([text]), format!("#/{name}/0")),
-                    (json!({ "a": [text] }), format!("#/{name}/a/0")),
-                    (json!({ *text: "a" }), format!("#/{name}")),
-                ];
-                // `project_id` is read first and must be a string.
-                let shapes = shapes.into_iter().take(if name == "project_id" { 1 } else { 4 });
-                for (value, pointer) in shapes {
-                    let mut body = json!({});
-                    if members.contains_key("project_id") {
-                        body["project_id"] = json!(owner.project);
-                    }
-                    body[name] = value;
-                    let reply = send(&owner, &key, operation, &path, Some(&body)).await;
-                    let problem = reply.problem(422, "validation_failed");
+            let each = |value: fn(&str) -> Value| {
+                CONTROL_CHARACTERS.iter().map(move |text| (value(text), vec![format!("#/{name}")]))
+            };
+            let items = |at: &str| (0..CONTROL_CHARACTERS.len()).map(|item| format!("#/{name}{at}/{item}")).collect();
+            let mut shapes: Vec<(Value, Vec<String>)> = each(|text| json!(text)).collect();
+            // `project_id` is read first and must be a string.
+            if name != "project_id" {
+                shapes.extend(each(|text| json!({ text: "a" })));
+                shapes.push((json!(CONTROL_CHARACTERS), items("")));
+                shapes.push((json!({ "a": CONTROL_CHARACTERS }), items("/a")));
+            }
+            for (value, pointers) in shapes {
+                let mut body = json!({});
+                if members.contains_key("project_id") {
+                    body["project_id"] = json!(owner.project);
+                }
+                body[name] = value;
+                let reply = send(&owner, &key, operation, &path, Some(&body)).await;
+                let problem = reply.problem(422, "validation_failed");
+                let errors = problem["errors"].as_array().unwrap();
+                for pointer in pointers {
                     let is_told =
                         |error: &Value| error["pointer"] == pointer.as_str() && error["code"] == "invalid_characters";
-                    assert!(
-                        problem["errors"].as_array().unwrap().iter().any(is_told),
-                        "{} {path} {body}: {problem}",
-                        operation.method
-                    );
+                    assert!(errors.iter().any(is_told), "{} {path} {body}: {problem}", operation.method);
                     tried += 1;
                 }
             }
@@ -135,7 +135,7 @@ async fn control_character_in_a_body_is_rejected_with_its_pointer() {
 
 #[tokio::test]
 async fn text_of_ten_thousand_characters_is_accepted_only_as_token_to_introspect() {
-    let app = patient_app().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for operation in operations(&routes::table()) {

@@ -80,7 +80,7 @@ fn without_body(operation: &Operation) -> bool {
 
 #[tokio::test]
 async fn empty_framed_body_counts_as_no_body_on_every_route_without_one() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let items = Items::new(&app).await;
     let (owner, table) = (&items.owner, routes::table());
     for operation in table.operations().filter(|operation| without_body(operation)) {
@@ -135,7 +135,7 @@ fn comparable(reply: &Reply) -> (u16, String) {
 
 #[tokio::test]
 async fn body_without_required_fields_may_be_omitted_as_documented() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let items = Items::new(&app).await;
     let table = routes::table();
     let mut optional = Vec::new();
@@ -190,7 +190,7 @@ async fn body_without_required_fields_may_be_omitted_as_documented() {
 
 #[tokio::test]
 async fn no_body_and_empty_object_are_the_same_idempotent_request() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/keys/{}/rotate", owner.key().await.id);
     let rotate = || owner.request("POST", &path).header("idempotency-key", "k");
@@ -241,7 +241,7 @@ async fn send_then_read(app: &TestApp, head: &str, is_chunked: bool) -> String {
 
 #[tokio::test]
 async fn early_refusal_reaches_client_that_sends_five_megabytes_first() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     for (what, status, head) in refused_early(&user.secret) {
         for is_chunked in [false, true] {
@@ -256,7 +256,7 @@ async fn early_refusal_reaches_client_that_sends_five_megabytes_first() {
 
 #[tokio::test]
 async fn early_refusal_over_http2_leaves_connection_usable() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let mut connection = http2_to(&app).await;
     for (secret, status) in [("", 401), (user.secret.as_str(), 413)] {
@@ -278,7 +278,7 @@ async fn early_refusal_over_http2_leaves_connection_usable() {
 
 #[tokio::test]
 async fn early_refusal_reaches_reqwest_client() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for _ in 0..10 {
         let call = app.anonymous().request("POST", "/v1/projects").header("content-type", "application/json");
         call.body(vec![b'a'; FIVE_MB]).send().await.problem(401, "missing_credentials");
@@ -287,7 +287,7 @@ async fn early_refusal_reaches_reqwest_client() {
 
 #[tokio::test]
 async fn connection_stays_usable_after_unread_body() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let mut stream = connect(&app.url).await;
     for size in [10, 100_000, 1_000_000] {
         let request = head("POST", "/v1/projects", "", &format!("content-length: {size}\r\n"));
@@ -330,7 +330,7 @@ async fn connection_with_endless_body_is_closed_after_limit() {
 
 #[tokio::test]
 async fn client_that_expects_100_continue_gets_refusal_and_close() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let mut stream = connect(&app.url).await;
     let more = format!("content-length: {FIVE_MB}\r\nexpect: 100-continue\r\n");
     send(&mut stream, head("POST", "/v1/projects", "", &more)).await;

@@ -145,7 +145,7 @@ impl Attempt {
 
 #[tokio::test]
 async fn every_write_of_an_item_checks_preconditions() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let items = Items::new(&app).await;
     app.set_password(&items.owner, PASSWORD).await;
     let table = routes::table();
@@ -222,7 +222,7 @@ fn attempt_again(attempt: &Attempt) -> Attempt {
 
 #[tokio::test]
 async fn sign_out_checks_preconditions() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
     let made = signed_in(&user).await;
@@ -236,7 +236,7 @@ async fn sign_out_checks_preconditions() {
 
 #[tokio::test]
 async fn creation_returns_the_same_etag_as_get() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let table = routes::table();
     let creations = table.operations().filter(|operation| {
@@ -286,7 +286,7 @@ async fn etag_changes_with_each_write_and_if_match_ignores_last_use() {
 
 #[tokio::test]
 async fn replay_returns_first_response_although_etag_has_changed() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let path = format!("/v1/keys/{}", owner.key().await.id);
     let tag = etag(&owner.get(&path).await);

@@ -39,7 +39,7 @@ fn says(reply: &Reply) -> (u16, String) {
 
 #[tokio::test]
 async fn every_path_is_accepted_in_every_spelling() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let items = Items::new(&app).await;
     let table = routes::table();
     for operation in table.operations().filter(|operation| operation.path.contains('{')) {
@@ -75,7 +75,7 @@ async fn every_path_is_accepted_in_every_spelling() {
 
 #[tokio::test]
 async fn credential_in_its_own_path_is_recognized_in_every_spelling() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let table = routes::table();
     let of_itself = table.operations().filter(|operation| {
@@ -117,7 +117,7 @@ async fn credential_in_its_own_path_is_recognized_in_every_spelling() {
 
 #[tokio::test]
 async fn write_to_another_item_does_not_replay() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (one, other) = (owner.key().await.id, owner.key().await.id);
     let rename = |id: String| {

@@ -63,7 +63,7 @@ impl<'a> Attempt<'a> {
 
 #[tokio::test]
 async fn on_a_collection_project_is_checked_before_content_and_project_state_last() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let viewer = app.member(&owner, Role::Viewer).await;
     let suspended = app.owner().await;
@@ -96,7 +96,7 @@ async fn on_a_collection_project_is_checked_before_content_and_project_state_las
 
 #[tokio::test]
 async fn on_an_item_content_is_checked_before_existence_and_existence_before_role() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
@@ -118,7 +118,7 @@ async fn on_an_item_content_is_checked_before_existence_and_existence_before_rol
 
 #[tokio::test]
 async fn on_a_resource_capabilities_are_checked_after_role_and_before_if_match() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     let network = insert_network(&owner).await;
@@ -143,7 +143,7 @@ async fn on_a_resource_capabilities_are_checked_after_role_and_before_if_match()
 
 #[tokio::test]
 async fn rights_and_rate_limit_of_a_key_are_checked_before_its_request() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let narrow = owner.key_with(json!({ "scopes": ["usage:read"] })).await;
     let spent = owner.key_with(json!({ "rate_limit": { "requests": 1, "per_seconds": 86_400 } })).await;

@@ -46,7 +46,7 @@ fn session(deployment: &Deployment) -> String {
 
 #[tokio::test]
 async fn sigterm_makes_readyz_return_503_while_new_connections_are_served() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = serve(&deployment, "3600");
     let secret = session(&deployment);
     let mut reused = connect(&server.url).await;
@@ -74,7 +74,7 @@ async fn sigterm_makes_readyz_return_503_while_new_connections_are_served() {
 
 #[tokio::test]
 async fn after_the_delay_the_listener_closes_and_requests_in_flight_finish() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = serve(&deployment, "1");
     let secret = session(&deployment);
     let client = Http2::handshake(connect(&server.url).await).await;
@@ -98,14 +98,14 @@ async fn after_the_delay_the_listener_closes_and_requests_in_flight_finish() {
 
 #[tokio::test]
 async fn sigint_skips_the_drain_delay() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = serve(&deployment, "3600");
     server.end(Signal::SIGINT).expect_success();
 }
 
 #[tokio::test]
 async fn second_signal_aborts_requests_in_flight() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = serve(&deployment, "0");
     let secret = session(&deployment);
     let (mut stream, _) = begin_request(&server, &secret).await;

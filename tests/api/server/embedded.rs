@@ -30,6 +30,13 @@ fn folder() -> TempDir {
     folder
 }
 
+/// A folder in which PostgreSQL has been started before.
+fn folder_with_cluster() -> TempDir {
+    let folder = folder();
+    crate::support::prepared::install(folder.path());
+    folder
+}
+
 fn start(data_dir: impl Into<PathBuf>) -> Result<PrivatePostgres, Error> {
     let pg_bin = std::env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from);
     let options = Options { data_dir: data_dir.into(), pg_bin, durability: Durability::Volatile, max_connections: 10 };
@@ -80,7 +87,7 @@ fn first_start_creates_a_cluster_and_next_start_reuses_it() {
 
 #[test]
 fn second_start_fails_with_the_owner_process_and_changes_nothing() {
-    let folder = folder();
+    let folder = folder_with_cluster();
     let first = start(folder.path()).unwrap();
     let error = start(folder.path()).unwrap_err().to_string();
     assert!(error.contains(&format!("process {} ", process::id())), "{error}");
@@ -117,7 +124,7 @@ fn commands_attach_to_the_postgresql_of_a_running_server() {
 
 #[test]
 fn drop_stops_postgresql_and_next_start_waits_for_its_end() {
-    let folder = folder();
+    let folder = folder_with_cluster();
     drop(start(folder.path()).unwrap());
     drop(start(folder.path()).unwrap());
     wait_until("PostgreSQL stopped", || postmaster(folder.path()).is_none());
@@ -137,8 +144,7 @@ fn long_data_directory_has_its_socket_elsewhere() {
 
 #[test]
 fn leftovers_of_a_crash_do_not_prevent_the_next_start() {
-    let folder = folder();
-    start(folder.path()).unwrap().stop().unwrap();
+    let folder = folder_with_cluster();
     // `postmaster.pid` with the ID of another running process, as after a reboot; a socket and its lock; an interrupted
     // initdb; a symbolic link in place of the `run` folder.
     let id = process::id();
@@ -166,8 +172,7 @@ fn leftovers_of_a_crash_do_not_prevent_the_next_start() {
 
 #[test]
 fn files_emptied_or_corrupted_by_a_power_failure_do_not_prevent_the_next_start() {
-    let folder = folder();
-    start(folder.path()).unwrap().stop().unwrap();
+    let folder = folder_with_cluster();
     let cluster = folder.path().join("postgres");
     let garbage = [&b""[..], b"\0\0\0\0\0\0", b"\n", b"garbage\n", b"\xff\xfe\xfd", b"99999999999999\n"];
     for content in garbage {
@@ -276,7 +281,7 @@ fn log(data_dir: &Path) -> String {
 
 #[test]
 fn postgresql_shuts_down_cleanly_when_its_server_is_killed() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let data_dir = data_dir(&deployment);
     let server = serve(&deployment);
     let postgres = postmaster(&data_dir).unwrap();
@@ -296,7 +301,7 @@ fn postgresql_shuts_down_cleanly_when_its_server_is_killed() {
 #[cfg(target_os = "linux")]
 #[test]
 fn orphaned_postgresql_is_stopped_by_the_next_start() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let data_dir = data_dir(&deployment);
     let server = serve(&deployment);
     let orphan = postmaster(&data_dir).unwrap();
@@ -322,7 +327,7 @@ fn orphaned_postgresql_is_stopped_by_the_next_start() {
 #[cfg(target_os = "linux")]
 #[test]
 fn orphaned_postgresql_is_found_without_its_pid_file_and_lock() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let data_dir = data_dir(&deployment);
     let server = serve(&deployment);
     let orphan = postmaster(&data_dir).unwrap();
@@ -338,7 +343,7 @@ fn orphaned_postgresql_is_found_without_its_pid_file_and_lock() {
 
 #[test]
 fn error_names_the_empty_key_file_and_the_remedy() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     serve(&deployment).end(Signal::SIGTERM).expect_success();
     fs::write(data_dir(&deployment).join("secret.key"), "").unwrap();
     let Err(said) = Server::try_start(deployment.command(&["serve"])) else {
@@ -349,7 +354,7 @@ fn error_names_the_empty_key_file_and_the_remedy() {
 
 #[test]
 fn corrupt_usage_journal_is_renamed() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     serve(&deployment).end(Signal::SIGTERM).expect_success();
     let folder = data_dir(&deployment).join("usage");
     for (name, content) in [("a.journal", &b""[..]), ("b.journal", b"garbage"), ("c.journal", &[0; 8192])] {

@@ -33,6 +33,7 @@ use tower::ServiceExt;
 
 use crate::support::{
     Identity, TestApp,
+    app::POOL_SIZE,
     binary::{Deployment, Server},
     cluster, eventually,
     raw::{connect, edge_options, send},
@@ -140,7 +141,7 @@ async fn write_of_a_disconnecting_client_is_atomic_and_leaves_no_open_transactio
     assert!(projects > 0, "the acknowledged write was lost");
     assert_eq!(count("SELECT count(*) FROM members").await, projects, "project without owner");
     // Every connection of the pool works, outside a transaction.
-    let connections = join_all((0..8).map(|_| app.db.acquire())).await;
+    let connections = join_all((0..POOL_SIZE).map(|_| app.db.acquire())).await;
     for connection in connections {
         let mut connection = connection.unwrap();
         let savepoint = sqlx::query("SAVEPOINT only_inside_a_transaction").execute(&mut *connection).await;

@@ -22,7 +22,7 @@ async fn send(url: &str, headers: &[(&str, &[u8])]) {
 
 #[tokio::test]
 async fn every_log_line_is_one_json_object_for_any_client_input() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = deployment.serve();
     let url = |path: &str| format!("{}{path}", server.url);
     send(&url("/v1/projects"), &[("x-request-id", b"build-42_a")]).await;
@@ -61,7 +61,7 @@ async fn every_log_line_is_one_json_object_for_any_client_input() {
 
 #[tokio::test]
 async fn secret_sent_as_request_id_or_method_is_not_logged() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = deployment.serve();
     let secrets = [SecretKind::Session, SecretKind::Key, SecretKind::Token, SecretKind::Invitation].map(unknown_secret);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -79,7 +79,7 @@ async fn secret_sent_as_request_id_or_method_is_not_logged() {
 
 #[tokio::test]
 async fn readyz_during_drain_logs_no_error() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "30");
     let server = Server::start(serve);
@@ -97,7 +97,7 @@ async fn readyz_during_drain_logs_no_error() {
 
 #[tokio::test]
 async fn refused_flood_is_sampled_in_the_log() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_SIGN_IN_LIMIT", "100000/1");
     let server = Server::start(serve);

@@ -162,7 +162,7 @@ fn malformed_dotenv_line_is_reported_with_its_number_and_key() {
 
 #[tokio::test]
 async fn dotenv_file_is_read_literally_and_the_environment_takes_precedence() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     fs::write(
         deployment.folder().join(".env"),
         "export CLOUDAPI_PUBLIC_URL='https://from.example/$HOME/${PATH}'\nCLOUDAPI_LISTEN=nonsense\n",
@@ -175,7 +175,7 @@ async fn dotenv_file_is_read_literally_and_the_environment_takes_precedence() {
 
 #[tokio::test]
 async fn port_without_host_listens_on_loopback() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     for (listen, metrics) in [("0", "0"), (":0", "localhost:0")] {
         let mut command = deployment.command(&["--listen", listen, "--metrics-listen", metrics]);
         command.env_remove("CLOUDAPI_LISTEN");

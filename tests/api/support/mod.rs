@@ -24,7 +24,7 @@ pub use requests::{
 };
 pub use servers::{
     app::{self, TestApp},
-    binary, cluster, diverted_connections, leak_detector, slot, worker_faults,
+    binary, cluster, diverted_connections, leak_detector, prepared, shared, slot, worker_faults,
 };
 
 /// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the
@@ -33,13 +33,15 @@ pub const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` returns a value. Panics after [`WAIT_LIMIT`].
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WAIT_LIMIT;
+    let begun = Instant::now();
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let waited = begun.elapsed();
+        assert!(waited < WAIT_LIMIT, "timed out waiting for: {what}");
+        // A condition can be a request: checked every few milliseconds, long waits would slow the other tests down.
+        tokio::time::sleep((waited / 8).clamp(Duration::from_millis(5), Duration::from_millis(50))).await;
     }
 }
 

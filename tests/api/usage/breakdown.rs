@@ -206,7 +206,7 @@ async fn days_beyond_retention_are_available_only_as_whole_months() {
 
 #[tokio::test]
 async fn invalid_breakdown_parameters_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for (query, parameter) in [

@@ -202,7 +202,7 @@ async fn periods_are_listed_from_the_first_month_of_the_project_to_the_current_o
 
 #[tokio::test]
 async fn invalid_future_and_too_early_periods_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let month = this_month(&app);

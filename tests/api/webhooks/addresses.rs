@@ -188,7 +188,7 @@ async fn https_receiver_must_have_a_certificate_that_the_machine_trusts() {
     let (trusted, other) = (Certificate::new(), Certificate::new());
     let receiver = Receiver::start_with_tls(&trusted).await;
     let impostor = Receiver::start_with_tls(&other).await;
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut command = deployment.command(&["serve"]);
     command.env("SSL_CERT_FILE", trusted.cert()).env("CLOUDAPI_WEBHOOK_ALLOW", "127.0.0.0/8,::1");
     // Proxy settings of the environment must have no effect.

@@ -1,16 +1,18 @@
 //! Creating, updating, rotating and deleting webhooks.
 
-use cloudapi::base::{action::Action, identity::role::Role};
+use cloudapi::base::{action::Action, id::ProjectId, identity::role::Role};
 use serde_json::{Value, json};
 
 use super::{UNREACHABLE_URL as URL, allow_loopback, fast_policy, path, webhook};
-use crate::support::{Identity, TestApp, eventually};
+use crate::support::{Identity, Session, TestApp, eventually};
 
 /// Waits for the sealed audit entry of this action.
-async fn entry(app: &TestApp, action: &str) -> Value {
+async fn entry(owner: &Session<'_>, action: &str) -> Value {
+    let project: ProjectId = owner.project.parse().unwrap();
     eventually(action, async || {
-        let sql = "SELECT payload FROM audit_entries WHERE action = $1";
-        let payload: Option<Vec<u8>> = sqlx::query_scalar(sql).bind(action).fetch_optional(&app.db).await.unwrap();
+        let sql = "SELECT payload FROM audit_entries WHERE project_id = $1 AND action = $2";
+        let query = sqlx::query_scalar(sql).bind(project).bind(action);
+        let payload: Option<Vec<u8>> = query.fetch_optional(&owner.app.db).await.unwrap();
         payload.map(|payload| serde_json::from_slice(&payload).unwrap())
     })
     .await
@@ -18,7 +20,7 @@ async fn entry(app: &TestApp, action: &str) -> Value {
 
 #[tokio::test]
 async fn webhook_secret_is_shown_once_and_the_webhook_is_the_same_in_every_response() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "url": URL, "event_types": ["key.created"], "description": "billing", "enabled": false });
     let reply = owner.post("/v1/webhooks", body).await;
@@ -34,14 +36,14 @@ async fn webhook_secret_is_shown_once_and_the_webhook_is_the_same_in_every_respo
     let listed = owner.get(&format!("/v1/webhooks?project_id={}", owner.project)).await.ok();
     assert_eq!(listed["data"], json!([made]));
 
-    let entry = entry(&app, "webhook.created").await;
+    let entry = entry(&owner, "webhook.created").await;
     assert_eq!(entry["changes"], made);
     assert_eq!(entry["target"], json!({ "id": made["id"], "type": "webhook" }));
 }
 
 #[tokio::test]
 async fn webhook_created_with_only_a_url_receives_all_events() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({})).await;
     assert_eq!((&made["event_types"], &made["enabled"], &made["description"]), (&json!([]), &json!(true), &json!("")));
@@ -49,7 +51,7 @@ async fn webhook_created_with_only_a_url_receives_all_events() {
 
 #[tokio::test]
 async fn creation_and_rotation_with_an_idempotency_key_replay_the_same_secret() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "url": URL });
     let send = || owner.request("POST", "/v1/webhooks").header("idempotency-key", "k").json(&body).send();
@@ -66,7 +68,7 @@ async fn creation_and_rotation_with_an_idempotency_key_replay_the_same_secret() 
 
 #[tokio::test]
 async fn sessions_and_keys_can_manage_webhooks_and_tokens_cannot() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": ["webhooks:read", "webhooks:write", "tokens:write"] })).await;
     let made = key.post("/v1/webhooks", json!({ "url": URL })).await.created();
@@ -85,7 +87,7 @@ async fn sessions_and_keys_can_manage_webhooks_and_tokens_cannot() {
 
 #[tokio::test]
 async fn unknown_event_type_is_rejected_with_a_suggestion() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let refused = async |types: Value| {
         let body = json!({ "project_id": owner.project, "url": URL, "event_types": types });
@@ -133,7 +135,7 @@ async fn disallowed_url_is_rejected_on_create_and_update() {
 
 #[tokio::test]
 async fn project_has_at_most_twenty_webhooks_even_if_created_concurrently() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let making = (0..24)
         .map(|_| owner.post("/v1/webhooks", json!({ "project_id": owner.project, "url": URL, "enabled": false })));
@@ -145,18 +147,18 @@ async fn project_has_at_most_twenty_webhooks_even_if_created_concurrently() {
 
 #[tokio::test]
 async fn update_is_audited_with_previous_and_new_values() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({ "event_types": ["key.created"] })).await;
     let changed = owner.patch(&path(&made), json!({ "event_types": [], "enabled": false })).await.ok();
     assert_eq!((&changed["event_types"], &changed["enabled"]), (&json!([]), &json!(false)));
-    let entry = entry(&app, "webhook.updated").await;
+    let entry = entry(&owner, "webhook.updated").await;
     assert_eq!(entry["changes"], json!({ "event_types": [["key.created"], []], "enabled": [true, false] }));
 }
 
 #[tokio::test]
 async fn webhook_has_at_most_two_valid_secrets() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({})).await;
     let rotate = async |body: Value| owner.post(&format!("{}/rotate-secret", path(&made)), body).await;
@@ -170,13 +172,13 @@ async fn webhook_has_at_most_two_valid_secrets() {
     let at_once = rotate(json!({ "overlap_seconds": 0 })).await.created();
     rotate(json!({ "overlap_seconds": 604_801 })).await.problem(422, "validation_failed");
     assert_ne!(at_once["secret"], rotated["secret"]);
-    let entry = entry(&app, "webhook.secret_rotated").await;
+    let entry = entry(&owner, "webhook.secret_rotated").await;
     assert_eq!(entry["changes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["previous_expires_at"]);
 }
 
 #[tokio::test]
 async fn disabled_webhook_cannot_be_tested() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({ "enabled": false })).await;
     owner.post_empty(&format!("{}/test", path(&made))).await.problem(409, "webhook_disabled");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphorePermit},
+    sync::{Semaphore, SemaphorePermit},
     task::JoinSet,
 };
 
@@ -33,7 +33,7 @@ pub const MIN_RESPONSES: usize = 40;
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
 /// The length of a run, from the environment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
     pub seed: u64,
     /// How many servers are killed.
@@ -47,20 +47,27 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Reads `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`. The defaults are
-    /// short enough for `cargo test`.
+    /// Short enough for `cargo test`.
+    const DEFAULT: Self = Self { seed: 1, kills: 4, revocations: 40, stalls: 1, failovers: 1 };
+
+    /// Whether the run is as short as possible, with any seed.
+    fn is_default(self) -> bool {
+        Self { seed: self.seed, ..Self::DEFAULT } == self
+    }
+
+    /// Reads `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
             Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} = '{text}' is not a number")))
         };
-        let count = |name: &str, usual: u64| usize::try_from(number(name).unwrap_or(usual)).unwrap();
+        let count = |name: &str, usual: usize| number(name).map_or(usual, |number| usize::try_from(number).unwrap());
         let scale = Self {
-            seed: number("CHAOS_SEED").unwrap_or(1),
-            kills: count("CHAOS_KILLS", 4),
-            revocations: count("CHAOS_REVOCATIONS", 40),
-            stalls: count("CHAOS_STALLS", 1),
-            failovers: count("CHAOS_FAILOVERS", 1),
+            seed: number("CHAOS_SEED").unwrap_or(Self::DEFAULT.seed),
+            kills: count("CHAOS_KILLS", Self::DEFAULT.kills),
+            revocations: count("CHAOS_REVOCATIONS", Self::DEFAULT.revocations),
+            stalls: count("CHAOS_STALLS", Self::DEFAULT.stalls),
+            failovers: count("CHAOS_FAILOVERS", Self::DEFAULT.failovers),
         };
         let Self { seed, kills, revocations, stalls, failovers } = scale;
         println!(
@@ -71,19 +78,21 @@ impl Scale {
     }
 }
 
-static MACHINE: RwLock<()> = RwLock::const_new(());
+/// The machine's capacity, in thirds and halves of it.
+static MACHINE: Semaphore = Semaphore::const_new(6);
 
-/// How many tests run next to each other, however many threads there are.
-static SHARES: Semaphore = Semaphore::const_new(2);
+/// A part of the machine's capacity, held by a running test.
+pub type Share = SemaphorePermit<'static>;
 
-/// Held by each test that keeps servers busy, because it measures outages.
-pub async fn exclusive() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().await
+/// Held by each test that keeps servers busy. Two such tests run next to each other: outages then stay far below
+/// [`LONGEST_OUTAGE`]. A longer run has the machine for itself, because it is a measurement.
+pub async fn busy(scale: Scale) -> Share {
+    MACHINE.acquire_many(if scale.is_default() { 3 } else { 6 }).await.expect("a semaphore that is never closed")
 }
 
-/// Held by each test that mostly waits, and can run next to another such test.
-pub async fn shared() -> (RwLockReadGuard<'static, ()>, SemaphorePermit<'static>) {
-    (MACHINE.read().await, SHARES.acquire().await.expect("a semaphore that is never closed"))
+/// Held by each test that mostly waits. Three such tests run next to each other.
+pub async fn waiting() -> Share {
+    MACHINE.acquire_many(2).await.expect("a semaphore that is never closed")
 }
 
 /// The parameters of a run.

@@ -54,16 +54,16 @@ failures_per_mille = 50
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_each_resource_has_one_object_and_there_are_no_others() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     let cluster = Cluster::start_with_fast_engine(NODES, SIM).await;
     run_with(cluster, scale, SIM, "sim").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_resource_has_one_object_at_a_provider_that_is_none_of_ours() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     // Without moto, a message is printed.
     let Some(moto) = moto::start(&[]) else { return };
     let endpoint = &moto.url;

@@ -113,7 +113,7 @@ async fn ask_all(mut client: Client, node: usize, probes: Arc<Vec<Probe>>) -> (u
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_failover_from_dead_primary_no_node_accepts_revoked_key_and_all_nodes_serve_again() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     for _ in 0..Scale::from_env().failovers {
         let mut failover = Failover::start().await;
         failover.cluster.kill_postgres();
@@ -133,7 +133,7 @@ async fn after_failover_from_dead_primary_no_node_accepts_revoked_key_and_all_no
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_failover_from_running_primary_no_node_accepts_revoked_key() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     for _ in 0..Scale::from_env().failovers {
         let mut failover = Failover::start().await;
         // Open pool connections that keep their database server.
@@ -172,7 +172,7 @@ async fn after_failover_from_running_primary_no_node_accepts_revoked_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_with_pool_on_lagging_replica_does_not_accept_revoked_key() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     for _ in 0..Scale::from_env().failovers {
         let mut failover = Failover::start().await;
         failover.cluster.on_standby("SELECT pg_wal_replay_pause()").await;

@@ -136,7 +136,7 @@ async fn interrupt_everywhere(cluster: &mut Cluster, client: &mut Client, kind: 
 }
 
 async fn interrupt_all_kinds(how: Interruption) {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     let mut cluster = Cluster::start(2).await;
     let mut client = cluster.client(1);
     // A transaction of several statements: BEGIN with the claim, reads, the effect, and the record with COMMIT. And a
@@ -161,7 +161,7 @@ async fn write_cut_off_from_postgresql_at_any_round_trip_is_503_and_takes_effect
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupted_revocation_does_not_block_others_and_its_acknowledged_retry_holds_on_every_node() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     let cluster = Cluster::start(2).await;
     let mut client = cluster.client(1);
     client.timeout = RESPONSE_TIMEOUT;

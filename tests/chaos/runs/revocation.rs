@@ -39,8 +39,8 @@ pub const BOUND: Duration = Timing::DEFAULT.wait.saturating_add(Duration::from_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_only_revoked_credentials_are_refused_and_none_is_accepted_afterwards() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     let mut cluster = Cluster::start(NODES).await;
     let faults = plan_around_leases(scale.seed, NODES, scale.revocations);
     healthy_revocations(&cluster, (scale.revocations / 10).clamp(40, 1000)).await;
@@ -114,7 +114,7 @@ impl Fixture {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_waits_for_lease_of_stopped_node_which_then_refuses_the_revoked_key() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     let cluster = Cluster::start(NODES).await;
     let mut fixture = Fixture::new(&cluster).await;
     let mut keys = Vec::new();
@@ -157,7 +157,7 @@ async fn revocation_waits_for_lease_of_stopped_node_which_then_refuses_the_revok
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_without_postgresql_serves_from_its_cache_until_its_lease_expires_and_then_returns_503() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     let cluster = Cluster::start(NODES).await;
     let mut fixture = Fixture::new(&cluster).await;
     let (revoked, kept) = (fixture.known_key().await, fixture.known_key().await);
@@ -196,7 +196,7 @@ async fn node_without_postgresql_serves_from_its_cache_until_its_lease_expires_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_takes_about_a_second_if_every_notification_is_lost() {
-    let _shared = run::shared().await;
+    let _share = run::waiting().await;
     let cluster = Cluster::start(NODES).await;
     let mut fixture = Fixture::new(&cluster).await;
     let mut keys = Vec::new();

@@ -93,8 +93,8 @@ impl Invariant for NoUnfinishedOperation {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalls_of_postgresql_leave_no_operation_unfinished_and_no_duplicate_object() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     let mut cluster = Cluster::start_with_providers(NODES, SIM).await;
     let mut converged = Converged::new(&cluster, SIM, "sim").await;
     converged.clients = CLIENTS;

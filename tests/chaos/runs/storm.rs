@@ -26,8 +26,8 @@ fn invariants(cluster: &Cluster) -> Vec<Arc<dyn Invariant>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_acknowledged_writes_take_effect_once_and_are_audited_and_all_nodes_serve_again() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     let mut cluster = Cluster::start_with_fast_deliveries(NODES).await;
     let faults = plan(scale.seed, NODES, scale.kills);
     let mut invariants = invariants(&cluster);
@@ -42,8 +42,8 @@ async fn whatever_fails_acknowledged_writes_take_effect_once_and_are_audited_and
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_restart_under_load_causes_only_503_and_every_node_serves_within_five_seconds() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     let mut cluster = Cluster::start(NODES).await;
     let restart = |n: usize| {
         let down = Duration::from_millis(100 * (n as u64 % 5));

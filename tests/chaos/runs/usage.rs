@@ -17,8 +17,8 @@ const CLIENTS: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_acknowledged_requests_are_counted_once_and_unreceived_ones_never() {
-    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
+    let _share = run::busy(scale).await;
     let mut cluster = Cluster::start_before_the_months_end(NODES).await;
     let counted = Arc::new(Counted::new(&cluster, CLIENTS).await);
     let trial = |faults, last| {

@@ -10,7 +10,7 @@ use crate::support::{Identity, TestApp, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn export_can_be_verified_without_the_server() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 3).await;
     let export = trail.export().await;
     let lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -38,7 +38,7 @@ async fn export_can_be_verified_without_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn key_is_accepted_in_every_format_and_a_wrong_key_is_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let export = trail.export().await;
     let printed = trail.operator.deployment.printed(&["audit", "key"]);
@@ -59,7 +59,7 @@ async fn key_is_accepted_in_every_format_and_a_wrong_key_is_rejected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn input_that_cannot_be_verified_exits_with_2() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let file = trail.operator.file("export.ndjson", &trail.export().await);
     let empty = trail.operator.file("empty.json", "");
@@ -80,7 +80,7 @@ async fn input_that_cannot_be_verified_exits_with_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_file_is_reported_with_its_line() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 1).await;
     let export = trail.export().await;
     let lines: Vec<&str> = export.lines().collect();
@@ -133,7 +133,7 @@ async fn operator_exports_the_deployment_trail_and_project_trails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn export_is_recorded_in_the_trail_and_head_request_is_not() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let path = format!("/v1/audit-logs/export?project_id={}", trail.project());
     let head = trail.owner.request("HEAD", &path).send().await;
@@ -143,18 +143,18 @@ async fn export_is_recorded_in_the_trail_and_head_request_is_not() {
     assert_eq!(csv.header("cache-control"), Some("no-store"));
     let name = format!("attachment; filename=\"audit-{}.csv\"", trail.project());
     assert_eq!(csv.header("content-disposition"), Some(name.as_str()));
-    sealed(&app).await;
+    trail.sealed().await;
     let recorded = trail.entries("&action=audit.exported").await;
     assert_eq!(recorded.iter().map(|entry| &entry["changes"]).collect::<Vec<_>>(), [&json!({ "format": "csv" })]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_export_has_no_cells_that_a_spreadsheet_evaluates() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let made = trail.owner.request("POST", "/v1/keys").header("user-agent", "=cmd|' /C calc'!A0");
     made.json(&json!({ "project_id": trail.project(), "name": "a \"b\", c" })).send().await;
-    sealed(&app).await;
+    trail.sealed().await;
     let path = format!("/v1/audit-logs/export?format=csv&project_id={}", trail.project());
     let table = String::from_utf8(trail.owner.get(&path).await.body).unwrap();
     let rows: Vec<&str> = table.split_terminator("\r\n").collect();

@@ -12,11 +12,11 @@ const MINUTE: Duration = Duration::from_secs(61);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_has_actor_action_target_time_and_source() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let made = trail.owner.request("POST", "/v1/keys").header("user-agent", "ci/1");
     let made = made.json(&json!({ "project_id": trail.project(), "name": "deploy" })).send().await;
-    sealed(&app).await;
+    trail.sealed().await;
     let entries = trail.entries("").await;
     let entry = entries.iter().find(|entry| entry["action"] == "key.created").unwrap();
     let members: BTreeSet<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
@@ -53,14 +53,14 @@ async fn entry_has_actor_action_target_time_and_source() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_can_be_filtered_by_action_actor_and_target() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let key = trail.owner.key().await;
     let token = key.token(&["users:read"]).await;
     trail.owner.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
     let member = app.member(&trail.owner, Role::Admin).await;
     let other = member.key().await;
-    sealed(&app).await;
+    trail.sealed().await;
     let found = async |query: String| {
         let entries = trail.entries(&query).await;
         actions(&entries).join(" ")
@@ -152,14 +152,14 @@ async fn paging_through_a_trail_ends_and_adds_two_audit_read_entries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_read_of_each_credential_is_recorded_immediately() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let key = trail.owner.key_with(json!({ "scopes": ["audit:read"] })).await;
     for _ in 0..3 {
         key.get("/v1/audit-logs").await.ok();
         trail.entries("").await;
     }
-    sealed(&app).await;
+    trail.sealed().await;
     let reads = trail.entries("&action=audit.read").await;
     let by: Vec<&Value> = reads.iter().map(|read| &read["actor"]["credential_id"]).collect();
     assert_eq!(by, [&json!(key.id), &json!(trail.owner.id)]);
@@ -168,7 +168,7 @@ async fn first_read_of_each_credential_is_recorded_immediately() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trail_requires_audit_read() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let stranger = app.owner().await;
     let foreign = stranger.key_with(json!({ "scopes": ["audit:read"] })).await;
@@ -189,7 +189,7 @@ async fn trail_requires_audit_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_parameters_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 0).await;
     let ask =
         async |query: &str| trail.owner.get(&format!("/v1/audit-logs{query}&project_id={}", trail.project())).await;
@@ -239,14 +239,14 @@ async fn checkpoints_are_listed_with_everything_needed_to_verify_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_entries_keep_former_action_names_and_match_former_and_current_filters() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 1).await;
     let names = [("resource.mended", "resource.remediated"), ("audit.trimmed", "audit.retention_applied")];
     for (former, current) in names {
         trail.stage(former, app.clock.now()).await;
         trail.stage(current, app.clock.now()).await;
     }
-    sealed(&app).await;
+    trail.sealed().await;
     for (former, current) in names {
         for name in [former, current] {
             let found = trail.entries(&format!("&action={name}")).await;

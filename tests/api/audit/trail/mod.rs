@@ -48,8 +48,20 @@ impl<'a> Trail<'a> {
         for number in 0..keys {
             owner.key_with(json!({ "name": format!("key {number}") })).await;
         }
-        sealed(app).await;
-        Self { app, owner, operator: Operator::of(app) }
+        let trail = Self { app, owner, operator: Operator::of(app) };
+        trail.sealed().await;
+        trail
+    }
+
+    /// Waits until all staged entries of the project are sealed.
+    async fn sealed(&self) {
+        eventually("the project's entries to be sealed", async || {
+            let sql = "SELECT EXISTS (SELECT FROM audit_staged WHERE project_id = $1)";
+            let is_staged: bool =
+                sqlx::query_scalar(sql).bind(self.project_uuid()).fetch_one(&self.app.db).await.unwrap();
+            (!is_staged).then_some(())
+        })
+        .await;
     }
 
     fn project(&self) -> &str {

@@ -20,7 +20,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn every_error_code_has_a_page_with_meaning_remedy_and_example() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let table = page(&app, "/docs/errors").await;
     for &code in Code::ALL {
         let page = page(&app, &format!("/docs/errors/{code}")).await;
@@ -36,7 +36,7 @@ async fn every_error_code_has_a_page_with_meaning_remedy_and_example() {
 
 #[tokio::test]
 async fn unknown_error_code_or_asset_is_not_found_and_typo_has_suggestion() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let problem = app.anonymous().get("/docs/errors/validation_faild").await.problem(404, "not_found");
     assert_eq!(problem["detail"], "'validation_faild' is not an error code; did you mean 'validation_failed'?");
     for path in [
@@ -55,7 +55,7 @@ async fn unknown_error_code_or_asset_is_not_found_and_typo_has_suggestion() {
 
 #[tokio::test]
 async fn problem_type_is_the_url_of_its_page() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let problem = app.anonymous().get("/v1/projects").await.problem(401, "missing_credentials");
     let path = problem["type"].as_str().unwrap().strip_prefix(PUBLIC_URL).unwrap();
     assert!(page(&app, path).await.contains("Missing credentials"));

@@ -38,7 +38,7 @@ fn pages() -> Vec<String> {
 
 #[tokio::test]
 async fn pages_link_only_to_existing_paths_of_this_server() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let mut seen: Vec<String> = Vec::new();
     for path in pages() {
         // Examples contain the server's own URL, which is not a link.
@@ -68,7 +68,7 @@ async fn pages_link_only_to_existing_paths_of_this_server() {
 
 #[tokio::test]
 async fn assets_load_nothing_from_other_hosts() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for file in ["docs.css", "swagger-ui.css"] {
         let reply = app.anonymous().get(&format!("/docs/assets/{file}")).await;
         assert!(!text(&reply).contains("@import") && !text(&reply).contains("sourceMappingURL"), "{file}");
@@ -95,7 +95,7 @@ fn documentation() -> Vec<String> {
 
 #[tokio::test]
 async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let pages = documentation().into_iter().filter(|path| path != "/openapi.json");
     for path in pages.chain(["/docs/assets/mark.svg".to_owned()]) {
         let reply = app.anonymous().get(&path).await;
@@ -114,7 +114,7 @@ async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
 
 #[tokio::test]
 async fn assets_are_compressed_on_request_and_304_if_unchanged() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let path = "/docs/assets/swagger-ui-bundle.js";
     let ask = |name: &'static str, value: String| app.anonymous().request("GET", path).header(name, &value).send();
     let plain = app.anonymous().get(path).await;
@@ -142,7 +142,7 @@ async fn assets_are_compressed_on_request_and_304_if_unchanged() {
 
 #[tokio::test]
 async fn each_encoding_has_its_own_etag_and_either_returns_304() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for path in documentation() {
         let ask = |method: &'static str, headers: Vec<(&'static str, String)>| {
             let request = app.anonymous().request(method, &path);
@@ -190,7 +190,7 @@ async fn each_encoding_has_its_own_etag_and_either_returns_304() {
 /// A response that mixes a secret with a text of the client's choice must not be compressed (BREACH).
 #[tokio::test]
 async fn no_response_of_the_api_is_compressed() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut succeeded = 0;
@@ -221,7 +221,7 @@ async fn no_response_of_the_api_is_compressed() {
 
 #[tokio::test]
 async fn root_redirects_browsers_to_docs_and_returns_entry_points_as_json() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let ask = |accept: &'static str| app.anonymous().request("GET", "/").header("accept", accept).send();
     let browser = ask("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8").await;
     assert_eq!((browser.status, browser.header("location")), (302, Some("/docs")));
@@ -239,7 +239,7 @@ async fn root_redirects_browsers_to_docs_and_returns_entry_points_as_json() {
 
 #[tokio::test]
 async fn pages_support_head_and_reject_queries_and_other_methods() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for path in [
         "/docs",
         "/docs/guides",

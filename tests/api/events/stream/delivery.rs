@@ -12,7 +12,7 @@ use crate::{
 
 #[tokio::test]
 async fn streamed_event_equals_listed_event_with_its_id_and_type() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut stream = key.open_stream().await;
@@ -28,7 +28,7 @@ async fn streamed_event_equals_listed_event_with_its_id_and_type() {
 
 #[tokio::test]
 async fn session_must_name_the_project_of_the_stream() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     owner.get(STREAM).await.problem(400, "project_required");
     stranger.get(&format!("{STREAM}?project_id={}", owner.project)).await.problem(404, "not_found");
@@ -40,7 +40,7 @@ async fn session_must_name_the_project_of_the_stream() {
 
 #[tokio::test]
 async fn events_of_another_project_are_not_sent() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, other.key().await);
     let mut stream = key.open_stream().await;
@@ -57,7 +57,7 @@ async fn events_of_another_project_are_not_sent() {
 
 #[tokio::test]
 async fn stream_can_be_filtered_by_type_for_past_and_new_events() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let first = trigger_event(&owner, &key).await;
@@ -120,7 +120,7 @@ async fn reader_that_reconnects_to_either_server_receives_each_event_exactly_onc
 
 #[tokio::test]
 async fn long_backlog_is_sent_completely_before_new_events() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let first = trigger_event(&owner, &key).await["id"].as_str().unwrap().to_owned();
@@ -140,7 +140,7 @@ async fn long_backlog_is_sent_completely_before_new_events() {
 
 #[tokio::test]
 async fn reader_without_events_resumes_from_its_start() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     trigger_event(&owner, &key).await;
@@ -193,7 +193,7 @@ async fn invalid_or_expired_last_event_id_is_rejected() {
 
 #[tokio::test]
 async fn empty_last_event_id_is_ignored() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     trigger_event(&owner, &key).await;

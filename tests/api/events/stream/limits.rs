@@ -136,7 +136,7 @@ async fn slow_reader_is_disconnected_and_can_resume() {
 #[tokio::test]
 async fn shutdown_ends_streams_with_an_error_event_and_does_not_wait_for_stuck_readers() {
     const PROJECT: &str = "proj_8f2c4";
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut command = deployment.command(&["serve"]);
     command.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0");
     let server = Server::start(command);

@@ -103,7 +103,7 @@ async fn every_loss_of_permission_ends_the_stream() {
 
 #[tokio::test]
 async fn change_of_a_credential_that_keeps_its_permission_does_not_end_its_stream() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut stream = key.open_stream().await;

@@ -7,7 +7,7 @@ use crate::support::{Identity, TestApp};
 
 #[tokio::test]
 async fn ambiguous_framing_is_rejected_with_one_response() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let head = |more: &str| {
         format!(
@@ -105,7 +105,7 @@ fn ambiguous(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test]
 async fn every_ambiguous_framing_is_rejected_and_connection_is_closed() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let next = format!("GET /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", user.secret);
     for (what, request) in ambiguous(&user.secret) {
@@ -119,7 +119,7 @@ async fn every_ambiguous_framing_is_rejected_and_connection_is_closed() {
 
 #[tokio::test]
 async fn ambiguous_head_is_rejected_after_any_request_on_the_connection() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let secret = &user.secret;
     let firsts = [
@@ -140,7 +140,7 @@ async fn ambiguous_head_is_rejected_after_any_request_on_the_connection() {
 
 #[tokio::test]
 async fn valid_but_unusual_heads_are_accepted() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for (what, request) in [
         ("an absolute target with another Host", "GET http://other/healthz HTTP/1.1\r\nhost: x\r\n"),
         ("an empty Host", "GET /healthz HTTP/1.1\r\nhost:\r\n"),

@@ -23,7 +23,7 @@ async fn raw(app: &TestApp, request: &[u8]) -> String {
 
 #[tokio::test]
 async fn unknown_path_is_404_without_credentials() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for path in ["//", "/v1", "/v1/nothing", "/v2/projects", "/v1/projects/", "/v1/keys/a/b"] {
         app.anonymous().get(path).await.problem(404, "route_not_found");
     }
@@ -31,7 +31,7 @@ async fn unknown_path_is_404_without_credentials() {
 
 #[tokio::test]
 async fn unsupported_method_is_405_with_allow_header() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let reply = app.anonymous().request("PUT", "/v1/projects").send().await;
     assert_eq!(reply.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
     reply.problem(405, "method_not_allowed");
@@ -41,7 +41,7 @@ async fn unsupported_method_is_405_with_allow_header() {
 
 #[tokio::test]
 async fn head_is_get_without_body() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let key = app.owner().await.key().await;
     let (get, head) = (key.get("/v1/projects").await, key.request("HEAD", "/v1/projects").send().await);
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -51,7 +51,7 @@ async fn head_is_get_without_body() {
 
 #[tokio::test]
 async fn credential_is_accepted_only_in_a_single_authorization_header() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let key = app.owner().await.key().await;
     let nobody = app.anonymous();
     let challenge = |reply: &Reply| reply.header("www-authenticate").unwrap().to_owned();
@@ -96,7 +96,7 @@ async fn junk_secrets_never_reach_the_database() {
 
 #[tokio::test]
 async fn unknown_duplicate_and_out_of_range_query_parameters_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let key = app.owner().await.key().await;
     for (query, code, parameter) in [
         ("limt=5", "unknown_parameter", "limt"),
@@ -144,7 +144,7 @@ async fn unknown_duplicate_and_out_of_range_query_parameters_are_rejected() {
 
 #[tokio::test]
 async fn unexpected_body_is_rejected_but_content_type_alone_is_accepted() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let key = app.owner().await.key().await;
     key.request("GET", "/v1/projects").body("{}").send().await.problem(400, "unexpected_body");
     key.request("DELETE", "/v1/keys/key_1").body("{}").send().await.problem(400, "unexpected_body");
@@ -153,7 +153,7 @@ async fn unexpected_body_is_rejected_but_content_type_alone_is_accepted() {
 
 #[tokio::test]
 async fn body_must_be_json_with_json_content_type() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let post = |media_type: &str, body: &str| {
         user.request("POST", "/v1/projects").header("content-type", media_type).body(body.to_owned()).send()
@@ -201,7 +201,7 @@ async fn body_must_be_json_with_json_content_type() {
 
 #[tokio::test]
 async fn body_is_limited_to_64_kib_with_or_without_content_length() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let user = app.user().await;
     let body = |size: usize| format!("{{\"name\":\"n\"{}}}", " ".repeat(size - 12));
     let sized =
@@ -219,7 +219,7 @@ async fn body_is_limited_to_64_kib_with_or_without_content_length() {
 
 #[tokio::test]
 async fn head_is_limited_to_16_kib_and_uri_to_8_kib() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let nobody = app.anonymous();
     let with_header = |size: usize| nobody.request("GET", "/healthz").header("x-long", &"a".repeat(size)).send();
     with_header(15 * 1024).await.ok();
@@ -235,7 +235,7 @@ async fn head_is_limited_to_16_kib_and_uri_to_8_kib() {
 
 #[tokio::test]
 async fn non_http_input_is_rejected_and_server_keeps_running() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     for request in [&b"\x16\x03\x01\x02\x00"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n"] {
         let answer = raw(&app, request).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
@@ -245,7 +245,7 @@ async fn non_http_input_is_rejected_and_server_keeps_running() {
 
 #[tokio::test]
 async fn request_id_is_generated_by_the_server_for_each_request() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let ask = || app.anonymous().request("GET", "/healthz").header("x-request-id", "req_1").send();
     let (one, two) = (ask().await, ask().await);
     assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
@@ -254,7 +254,7 @@ async fn request_id_is_generated_by_the_server_for_each_request() {
 
 #[tokio::test]
 async fn credential_kind_is_checked_before_query_and_body() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let key = app.owner().await.key().await;
     let wrong = "/v1/keys?nonsense=1";
     let body = "not json";
@@ -269,7 +269,7 @@ async fn credential_kind_is_checked_before_query_and_body() {
 
 #[tokio::test]
 async fn response_lists_at_most_fifty_validation_errors() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let scopes: Vec<String> = (0..5000).map(|n| format!("x{n}")).collect();

@@ -44,7 +44,7 @@ async fn providers_are_listed_with_capabilities() {
 
 #[tokio::test]
 async fn schema_of_a_kind_validates_its_specs() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     for body in [network(), volume(20), instance(Some("res_1"), &["res_2"])] {
         let kind = body["kind"].as_str().unwrap();

@@ -25,7 +25,7 @@ async fn allow(app: &TestApp, project: &str, kind: &str, maximum: i32) {
 
 #[tokio::test]
 async fn resource_counts_toward_its_quota_from_create_request_until_deleted() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     allow(&app, &owner.project, "storage.volume", 1).await;
@@ -45,7 +45,7 @@ async fn resource_counts_toward_its_quota_from_create_request_until_deleted() {
 
 #[tokio::test]
 async fn only_one_of_two_concurrent_creates_within_the_quota_succeeds() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     allow(&app, &owner.project, "storage.volume", 3).await;

@@ -11,7 +11,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn reference_must_be_to_an_existing_resource_of_the_right_kind_and_project() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let (key, foreign) = (pipeline(&owner).await, pipeline(&stranger).await);
     let (own, theirs, disk) =
@@ -67,7 +67,7 @@ async fn resource_being_deleted_cannot_be_referenced() {
 
 #[tokio::test]
 async fn of_concurrent_create_in_a_network_and_delete_of_the_network_one_succeeds() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let mut won = [0, 0];
@@ -100,7 +100,7 @@ async fn of_concurrent_create_in_a_network_and_delete_of_the_network_one_succeed
 
 #[tokio::test]
 async fn concurrent_instances_cannot_share_a_volume() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let volume = made(&key, volume(1)).await;

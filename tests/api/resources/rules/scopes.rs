@@ -18,7 +18,7 @@ fn lacks(reply: Reply, scope: &str) {
 
 #[tokio::test]
 async fn write_requires_the_scope_of_the_resources_kind() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let all = pipeline(&owner).await;
     let (network_id, volume_id) = (made(&all, network()).await, made(&all, volume(1)).await);
@@ -43,7 +43,7 @@ async fn write_requires_the_scope_of_the_resources_kind() {
 
 #[tokio::test]
 async fn lists_and_operations_show_only_kinds_that_the_caller_can_read() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let all = pipeline(&owner).await;
     made(&all, network()).await;
@@ -72,7 +72,7 @@ async fn lists_and_operations_show_only_kinds_that_the_caller_can_read() {
 
 #[tokio::test]
 async fn reference_requires_the_read_scope_of_its_target() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let all = pipeline(&owner).await;
     let (network, volume) = (made(&all, network()).await, made(&all, volume(1)).await);
@@ -84,7 +84,7 @@ async fn reference_requires_the_read_scope_of_its_target() {
 
 #[tokio::test]
 async fn viewers_can_read_and_members_can_create_resources() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let (viewer, member) = (app.member(&owner, Role::Viewer).await, app.member(&owner, Role::Member).await);
     let id = insert_network(&member).await;

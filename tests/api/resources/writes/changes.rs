@@ -64,7 +64,7 @@ async fn changes_without_the_provider_succeed_immediately() {
 
 #[tokio::test]
 async fn unsupported_and_invalid_spec_changes_are_reported_with_a_pointer() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let (network, volume) = (made(&key, network()).await, made(&key, volume(20)).await);
@@ -88,7 +88,7 @@ async fn unsupported_and_invalid_spec_changes_are_reported_with_a_pointer() {
 
 #[tokio::test]
 async fn instance_can_be_stopped_started_rebooted_and_resized() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let id = made(&key, instance(None, &[])).await;
@@ -111,7 +111,7 @@ async fn instance_can_be_stopped_started_rebooted_and_resized() {
 
 #[tokio::test]
 async fn volume_can_be_attached_to_only_one_instance() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let (one, other) = (made(&key, instance(None, &[])).await, made(&key, instance(None, &[])).await);
@@ -135,7 +135,7 @@ async fn volume_can_be_attached_to_only_one_instance() {
 
 #[tokio::test]
 async fn invalid_action_is_reported_with_a_pointer() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let (instance, volume) = (made(&key, instance(None, &[])).await, made(&key, volume(20)).await);

@@ -14,7 +14,7 @@ use cloudapi::resources::cloud::CloudOptions;
 
 #[tokio::test]
 async fn create_responds_immediately_and_the_resource_is_provisioned() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let mut body = volume(20);
@@ -51,7 +51,7 @@ async fn create_responds_immediately_and_the_resource_is_provisioned() {
 
 #[tokio::test]
 async fn resource_can_reference_resources_that_are_still_being_created() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let network = key.post(RESOURCES, network()).await.accepted();
@@ -68,7 +68,7 @@ async fn resource_can_reference_resources_that_are_still_being_created() {
 
 #[tokio::test]
 async fn validation_errors_have_a_pointer() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let reported = async |body: Value| faults(key.post(RESOURCES, body).await, "validation_failed");
@@ -99,7 +99,7 @@ async fn validation_errors_have_a_pointer() {
 
 #[tokio::test]
 async fn unsupported_value_error_lists_the_supported_values() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let body = json!({ "kind": "compute.instance", "name": "n", "spec": { "size": "huge", "image": "beos" } });

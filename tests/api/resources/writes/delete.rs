@@ -60,7 +60,7 @@ async fn repeated_delete_in_progress_returns_the_same_operation() {
 
 #[tokio::test]
 async fn protected_or_referenced_resource_cannot_be_deleted() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let network = made(&key, network()).await;
@@ -81,7 +81,7 @@ async fn protected_or_referenced_resource_cannot_be_deleted() {
 
 #[tokio::test]
 async fn project_with_resources_cannot_be_deleted_and_the_error_lists_them() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let id = insert_network(&owner).await;
     let project = format!("/v1/projects/{}", owner.project);

@@ -18,7 +18,7 @@ use crate::{
 
 #[tokio::test]
 async fn lifecycle_events_of_a_resource_are_in_order() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let reader = owner.key().await;

@@ -95,7 +95,7 @@ async fn only_projects_listed_by_the_operator_can_import() {
 
 #[tokio::test]
 async fn import_of_a_nonexistent_object_fails_and_missing_members_are_rejected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(IMPORT, import("vol-404")).await.accepted();

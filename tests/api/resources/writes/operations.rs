@@ -149,7 +149,7 @@ async fn deletion_in_progress_cannot_be_canceled() {
 
 #[tokio::test]
 async fn operations_can_be_filtered_by_resource_status_and_type() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let (first, second) = (made(&key, volume(1)).await, made(&key, network()).await);

@@ -80,7 +80,7 @@ async fn garbage_and_slow_clients_do_not_block_scrapes() {
 
 #[tokio::test]
 async fn metrics_are_served_during_drain_and_end_with_the_server() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "3600");
     let server = Server::start(serve);

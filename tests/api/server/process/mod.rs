@@ -65,7 +65,7 @@ async fn first_start_loads_the_examples_and_the_next_start_keeps_changes() {
 
 #[tokio::test]
 async fn killed_server_loses_no_acknowledged_write() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut server = deployment.serve();
     let secret = session(&deployment);
     for round in 0..3 {
@@ -81,7 +81,7 @@ async fn killed_server_loses_no_acknowledged_write() {
 
 #[tokio::test]
 async fn killed_private_postgresql_is_restarted_without_loss() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = deployment.serve();
     let secret = session(&deployment);
     let note = fs::read_to_string(deployment.folder().join("data/postgres/postmaster.pid")).unwrap();
@@ -99,7 +99,7 @@ async fn killed_private_postgresql_is_restarted_without_loss() {
 
 #[tokio::test]
 async fn second_server_on_the_same_data_directory_fails_with_a_clear_error() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = deployment.serve();
     let Err(message) = Server::try_start(deployment.command(&["serve"])) else {
         panic!("two servers share a directory")
@@ -272,7 +272,7 @@ async fn refused_database_connection_is_not_reported_as_overload() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_in_flight_is_finished_before_shutdown_and_counted() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let server = deployment.serve();
     let secret = session(&deployment);
     let address = server.url.strip_prefix("http://").unwrap().to_owned();

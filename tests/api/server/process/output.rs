@@ -61,7 +61,7 @@ fn stop(mut child: Child) {
 
 #[tokio::test]
 async fn starts_on_a_terminal_leave_one_quick_start_key_and_one_session() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let mut before: Option<[String; 2]> = None;
     for start in 0..3 {
         let (child, url, shown) = shown_on_a_terminal(&deployment);
@@ -91,7 +91,7 @@ async fn starts_on_a_terminal_leave_one_quick_start_key_and_one_session() {
 
 #[test]
 fn closed_pipe_ends_every_command_without_an_error() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let export = deployment.folder().join("export");
     // Creates the deployment's server key.
     deployment.serve().end(Signal::SIGTERM).expect_success();
@@ -121,7 +121,7 @@ fn closed_pipe_ends_every_command_without_an_error() {
 
 #[tokio::test]
 async fn server_keeps_running_when_its_output_is_closed() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::prepared();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut child = deployment.command(&["serve", "--listen", &port.to_string()]).spawn().unwrap();
     drop((child.stdout.take(), child.stderr.take()));

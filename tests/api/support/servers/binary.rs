@@ -18,7 +18,7 @@ use nix::{
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use crate::support::{WAIT_LIMIT, cluster, leak_detector, not_at_midnight, slot::fast_folder};
+use crate::support::{WAIT_LIMIT, cluster, leak_detector, not_at_midnight, prepared, slot::fast_folder};
 
 /// A folder for one deployment's files, and an environment without the variables of the test process.
 pub struct Deployment {
@@ -32,6 +32,13 @@ impl Deployment {
         // The user that runs PostgreSQL needs access.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self { folder }
+    }
+
+    /// A deployment that has been started before: its private PostgreSQL has the schema.
+    pub fn prepared() -> Self {
+        let deployment = Self::new();
+        prepared::install(&deployment.folder().join("data"));
+        deployment
     }
 
     pub fn folder(&self) -> &Path {

@@ -10,15 +10,22 @@ use cloudapi::db::{
     self,
     embedded::{Durability, Options, PrivatePostgres},
 };
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::sync::OnceCell;
 
-use crate::support::slot::Slot;
+use crate::support::{shared::RUNTIME, slot::Slot};
 
 const TEMPLATE: &str = "template_cloudapi";
 
 struct Cluster {
     postgres: PrivatePostgres,
+    /// Connections that create databases, on the runtime of the shared server.
+    admin: PgPool,
+    /// How databases are created.
+    strategy: &'static str,
     /// Held as long as the process runs.
     _slot: Slot,
 }
@@ -45,16 +52,10 @@ pub fn url(options: &PgConnectOptions) -> String {
 
 async fn copy(template: &str, name: &str) -> PgConnectOptions {
     let cluster = CLUSTER.get_or_init(start).await;
-    let options = db::options_for_private(cluster.postgres.endpoint());
-    let mut admin = PgConnection::connect_with(&options).await.unwrap();
-    let version: i32 =
-        sqlx::query_scalar("SELECT current_setting('server_version_num')::int").fetch_one(&mut admin).await.unwrap();
-    // Copying files is much faster than logging their content. Supported since PostgreSQL 15.
-    let strategy = if version >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
-    let sql = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
-    admin.close().await.unwrap();
-    options.database(name)
+    let sql = format!("CREATE DATABASE {name} TEMPLATE {template} {}", cluster.strategy);
+    let created = async move { sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&cluster.admin).await };
+    RUNTIME.spawn(created).await.unwrap().unwrap();
+    db::options_for_private(cluster.postgres.endpoint()).database(name)
 }
 
 async fn start() -> Cluster {
@@ -68,10 +69,19 @@ async fn start() -> Cluster {
     let postgres = tokio::task::spawn_blocking(|| PrivatePostgres::start(options)).await.unwrap().unwrap();
     let options = db::options_for_private(postgres.endpoint());
     let mut admin = PgConnection::connect_with(&options).await.unwrap();
+    // With hundreds of databases, its launcher would start a worker ten times a second.
+    for sql in ["ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()"] {
+        sqlx::query(sql).execute(&mut admin).await.unwrap();
+    }
     sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {TEMPLATE}"))).execute(&mut admin).await.unwrap();
+    let version: i32 =
+        sqlx::query_scalar("SELECT current_setting('server_version_num')::int").fetch_one(&mut admin).await.unwrap();
+    // Copying files is much faster than logging their content. Supported since PostgreSQL 15.
+    let strategy = if version >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
     admin.close().await.unwrap();
-    let pool = db::pool(options.database(TEMPLATE), 1);
+    let pool = db::pool(options.clone().database(TEMPLATE), 1);
     db::prepare(&pool).await.unwrap();
     pool.close().await;
-    Cluster { postgres, _slot: slot }
+    let admin = PgPoolOptions::new().max_connections(4).idle_timeout(None).max_lifetime(None);
+    Cluster { postgres, admin: admin.connect_lazy_with(options), strategy, _slot: slot }
 }

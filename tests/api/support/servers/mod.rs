@@ -5,5 +5,7 @@ pub mod binary;
 pub mod cluster;
 pub mod diverted_connections;
 pub mod leak_detector;
+pub mod prepared;
+pub mod shared;
 pub mod slot;
 pub mod worker_faults;

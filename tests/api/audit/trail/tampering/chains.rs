@@ -49,7 +49,7 @@ async fn truncated_chain_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rebuilt_chain_is_detected_by_a_kept_checkpoint() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     let checkpoint_file = trail.checkpoint_file().await;
     trail.rebuild(2).await;
@@ -78,7 +78,7 @@ async fn rebuilt_chain_is_detected_by_a_checkpoint_inside_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn export_forged_with_another_key_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 3).await;
     let checkpoint_file = trail.checkpoint_file().await;
     let mut prev_hash = GENESIS;
@@ -118,7 +118,7 @@ async fn export_forged_with_another_key_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unrecorded_redaction_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 3).await;
     trail
         .tamper("UPDATE audit_entries SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL, is_event = false WHERE project_id = $1 AND seq = 3")

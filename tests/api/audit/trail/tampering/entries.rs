@@ -8,7 +8,7 @@ use crate::support::TestApp;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modified_payload_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
     sqlx::query("UPDATE audit_entries SET payload = $2 WHERE id = $1")
@@ -22,7 +22,7 @@ async fn modified_payload_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modified_payload_with_matching_payload_hash_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
     let payload = forge_payload(&row.payload);
@@ -38,7 +38,7 @@ async fn modified_payload_with_matching_payload_hash_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modified_entry_with_all_its_hashes_recomputed_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
     let (payload, prev_hash) = (forge_payload(&row.payload), row.prev_hash);
@@ -48,7 +48,7 @@ async fn modified_entry_with_all_its_hashes_recomputed_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modified_last_entry_with_all_its_hashes_recomputed_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(6).await;
     let (payload, prev_hash) = (forge_payload(&row.payload), row.prev_hash);
@@ -58,7 +58,7 @@ async fn modified_last_entry_with_all_its_hashes_recomputed_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modified_salt_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 2).await;
     trail
         .tamper("UPDATE audit_entries SET salt = decode(repeat('00', 16), 'hex') WHERE project_id = $1 AND seq = 2")
@@ -68,7 +68,7 @@ async fn modified_salt_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_entry_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq = 3").await;
     trail.verify(&[]).await.expect_broken(4, "follows entry 2: the entries between them are missing");
@@ -76,7 +76,7 @@ async fn deleted_entry_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_first_entries_are_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq < 3").await;
     trail.verify(&[]).await.expect_broken(3, "is the first line, but the 2 entries before it are missing");
@@ -144,7 +144,7 @@ async fn swapped_entries_are_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_lines_of_an_export_are_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 5).await;
     let export = trail.export().await;
     let mut lines: Vec<&str> = export.lines().collect();
@@ -174,7 +174,7 @@ async fn modified_id_or_seq_is_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modified_search_columns_are_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 3).await;
     for (change, undo) in [
         (
@@ -199,7 +199,7 @@ async fn modified_search_columns_are_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_of_another_project_is_detected() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared().await;
     let trail = Trail::of(&app, 3).await;
     let other = Trail::of(&app, 3).await;
     let (ours, theirs) = (trail.export().await, other.export().await);

@@ -82,7 +82,7 @@ impl Trail<'_> {
     /// Keeps the last line of an export in a file.
     async fn checkpoint_file(&self) -> String {
         let export = self.export().await;
-        sealed(self.app).await;
+        self.sealed().await;
         self.operator.file("held.json", export.lines().last().unwrap())
     }
 }
