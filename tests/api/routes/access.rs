@@ -19,7 +19,9 @@ use serde_json::json;
 use crate::support::{
     Bearer, Identity, Key, Reply, Session, TestApp, Token,
     cloud::{insert_network, insert_operation},
-    diverted_connections, document, hooks::insert_delivery, items,
+    diverted_connections, document,
+    hooks::insert_delivery,
+    items,
 };
 
 /// Kind of caller.
