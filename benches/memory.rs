@@ -53,7 +53,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Maximum time until a stream begins.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Times after the streams were closed, in seconds.
-const AFTER_CLOSE: [u64; 3] = [1, 15, 30];
+const AFTER_CLOSE: [u64; 2] = [15, 30];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();

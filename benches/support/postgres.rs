@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
@@ -67,7 +67,9 @@ impl Postgres {
         let started =
             Self { child, port, url: format!("postgres://cloudapi@127.0.0.1:{port}/postgres?sslmode=disable") };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // As pg_ctl waits: PostgreSQL listens before it is ready, and then writes so into this file.
+        let state = cluster.join("postmaster.pid");
+        while !fs::read_to_string(&state).is_ok_and(|text| text.lines().any(|line| line.trim() == "ready")) {
             if Instant::now() > deadline {
                 return Err("PostgreSQL did not start".into());
             }
@@ -86,15 +88,7 @@ impl Postgres {
 
     /// Creates another database. Returns its URL.
     pub async fn database(&self, name: &'static str) -> Result<String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let mut db = loop {
-            match PgConnection::connect(&self.url).await {
-                Ok(db) => break db,
-                // PostgreSQL listens before it is ready.
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let mut db = PgConnection::connect(&self.url).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut db).await?;
         Ok(self.url.replace("/postgres?", &format!("/{name}?")))
     }
