@@ -28,6 +28,8 @@ struct State {
     /// Requests whose response hyper does not have completely. Tracked one by one, because an HTTP/2 client can leave
     /// one response unread and send further requests. A vector, because there is rarely more than one.
     in_flight: Vec<Request>,
+    /// Whether the response that ended last is a stream. The client may not have received its end.
+    has_ended_stream: bool,
     next: u64,
     /// Number of the first request that must be refused, and the reason.
     fault: Option<(u64, Fault)>,
@@ -65,7 +67,14 @@ pub enum ReadDeadline {
 
 impl State {
     fn new() -> Self {
-        Self { activity: Activity::First, last: Instant::now(), in_flight: Vec::new(), next: 0, fault: None }
+        Self {
+            activity: Activity::First,
+            last: Instant::now(),
+            in_flight: Vec::new(),
+            has_ended_stream: false,
+            next: 0,
+            fault: None,
+        }
     }
 }
 
@@ -94,6 +103,7 @@ impl Progress {
         let (now, id) = (Instant::now(), state.next);
         state.last = now;
         state.next += 1;
+        state.has_ended_stream = false;
         state.in_flight.push(Request { id, last: now, is_streaming: false });
         RequestGuard { progress: self.clone(), id, is_streaming: false }
     }
@@ -112,10 +122,14 @@ impl Progress {
         self.state().fault = Some(fault);
     }
 
-    /// Reports whether all responses in flight are streams without an end.
+    /// Reports whether all responses in flight are streams without an end, or the last response was one: the server may
+    /// have ended it just now, without the client reading the end.
     pub fn has_only_streams(&self) -> bool {
         let state = self.state();
-        !state.in_flight.is_empty() && state.in_flight.iter().all(|request| request.is_streaming)
+        match &*state.in_flight {
+            [] => state.has_ended_stream,
+            requests => requests.iter().all(|request| request.is_streaming),
+        }
     }
 
     /// Deadline for more bytes.
@@ -163,6 +177,7 @@ impl Drop for RequestGuard {
         let mut state = self.progress.state();
         state.last = Instant::now();
         state.in_flight.retain(|request| request.id != self.id);
+        state.has_ended_stream = self.is_streaming;
     }
 }
 
@@ -220,5 +235,30 @@ impl HttpBody for TrackedBody {
             hint.set_upper(upper + rest);
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn respond(progress: &Progress, is_streaming: bool) -> TrackedBody {
+        TrackedBody::new(Body::empty(), progress.begin_request(Version::HTTP_11), is_streaming)
+    }
+
+    #[test]
+    fn closing_server_waits_for_no_stream_whether_or_not_it_has_ended() {
+        let progress = Progress::new();
+        assert!(!progress.has_only_streams(), "no request yet");
+        let stream = respond(&progress, true);
+        assert!(progress.has_only_streams());
+        let other = respond(&progress, false);
+        assert!(!progress.has_only_streams(), "another response is in flight");
+        drop(other);
+        assert!(progress.has_only_streams());
+        drop(stream);
+        assert!(progress.has_only_streams(), "its end may not have been received");
+        drop(respond(&progress, false));
+        assert!(!progress.has_only_streams(), "the last response must be received");
     }
 }
