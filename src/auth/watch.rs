@@ -125,9 +125,7 @@ impl AccessWatch {
     /// Whether the caller certainly still has the right, without a database query. Always false without a cache.
     pub fn is_valid(&self) -> bool {
         let Authenticator { node, clock, .. } = &self.authenticator;
-        let Some(credentials) = &node.credentials else { return false };
-        // The pass is taken before the entries are checked; see `lease`.
-        let Some(guard) = credentials.lease().guard(since_boot()) else { return false };
+        let Some(guard) = node.lease_guard() else { return false };
         self.watch
             .has_evidence(|evidence| evidence.is_valid(&guard) && evidence.is_unexpired(clock.now_non_decreasing()))
     }

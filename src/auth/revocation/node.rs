@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     cache::{CAPACITY, Credentials},
-    lease::{Lease, LogPage, Timing},
+    lease::{Lease, LeaseGuard, LogPage, Timing},
     watches::Watches,
 };
 use crate::{
@@ -78,19 +78,26 @@ impl Node {
         })
     }
 
+    /// Guard with which cache entries can be checked; none without a cache or a lease. It must be taken before the entries
+    /// are checked; see [`lease`](super::lease).
+    pub(crate) fn lease_guard(&self) -> Option<LeaseGuard> {
+        self.credentials.as_ref()?.lease().guard(since_boot())
+    }
+
     /// Notifies the responses in progress that an invalidation affects: all if an invalidation may have been missed, or
     /// without a cache. Must be called after the cache entries are invalidated and before that is acknowledged.
     pub fn notify_invalidation(&self) {
-        // The guard is taken before the entries are checked; see `lease`.
-        let guard = self.credentials.as_ref().and_then(|credentials| credentials.lease().guard(since_boot()));
+        let guard = self.lease_guard();
         self.watches.notify_unless(|evidence| guard.as_ref().is_some_and(|guard| evidence.is_valid(guard)));
     }
 
     /// Notifies the responses in progress whose credential has expired at `now`; all if the lease was lost. Must be
     /// called periodically. Without a cache, nothing is known here.
     pub fn notify_expiry(&self, now: Timestamp) {
-        let Some(credentials) = &self.credentials else { return };
-        let guard = credentials.lease().guard(since_boot());
+        if self.credentials.is_none() {
+            return;
+        }
+        let guard = self.lease_guard();
         self.watches.notify_unless(|evidence| {
             guard.as_ref().is_some_and(|guard| evidence.is_valid(guard)) && evidence.is_unexpired(now)
         });
