@@ -30,13 +30,9 @@ const GROUPS: [&[FailurePoint]; 2] = [
     &[FailurePoint::SingleStatement],
 ];
 
-const FAILURE_POINTS: [FailurePoint; 5] = [
-    FailurePoint::Read,
-    FailurePoint::Write,
-    FailurePoint::WriteWithKey,
-    FailurePoint::SingleStatement,
-    FailurePoint::LookUp,
-];
+fn failure_points() -> impl Iterator<Item = FailurePoint> {
+    GROUPS.into_iter().flatten().copied()
+}
 
 impl FailurePoint {
     /// The table whose use fails.
@@ -182,7 +178,7 @@ async fn only_sqlstates_of_server_bugs_return_500() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     // After the database recovers, every request succeeds.
     sqlx::query("DELETE FROM failure").execute(&db).await.unwrap();
-    for point in FAILURE_POINTS {
+    for point in failure_points() {
         let reply = fixture.send(point, "afterwards").await;
         assert!(reply.status < 300, "{point:?}: {}", reply.status);
     }
@@ -198,7 +194,7 @@ async fn retryable_errors_are_retried_once_and_the_write_takes_effect_once() {
     let curable = ERRORS.iter().filter(|state| sqlstate::classify_state(state).retry);
     let mut edits = 0;
     for state in curable {
-        for point in FAILURE_POINTS {
+        for point in failure_points() {
             // The outcome of a COMMIT is unknown after these, so they are not retried.
             if point == FailurePoint::SingleStatement && state.starts_with("08") {
                 continue;
@@ -277,7 +273,7 @@ async fn read_only_database_returns_503_and_recovers_immediately() {
     // The pool's connections are still read-only. They are replaced promptly, not at their maximum age.
     let asked = Instant::now();
     eventually("all requests succeed", async || {
-        for point in FAILURE_POINTS {
+        for point in failure_points() {
             if fixture.send(point, "read-write").await.status >= 300 {
                 return None;
             }
