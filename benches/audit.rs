@@ -30,7 +30,7 @@ use cloudapi::{
         state::{App, AppOptions},
     },
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -38,7 +38,7 @@ use uuid::Uuid;
 
 use support::{
     POOL, Result, Server, Spread, bootstrap,
-    load::{self, CONNECTIONS, Client, Requests, request},
+    load::{self, CONNECTIONS, Client, JSON, Requests, request, text},
     postgres::Postgres,
 };
 
@@ -46,7 +46,6 @@ const ROUNDS: usize = 24;
 const ROUND: Duration = Duration::from_secs(2);
 /// How many entries are staged when sealing is measured.
 const STAGED: i64 = 200_000;
-const JSON: &str = "content-type: application/json\r\n";
 const TOKENS: &str = "/v1/tokens";
 const BODY: &str = r#"{"name":"ci-token","scopes":["users:read","usage:read"]}"#;
 
@@ -191,11 +190,8 @@ async fn wait_until_sealed(db: &PgPool) -> Result<i64> {
 }
 
 async fn make_key(server: &Server, session: &str, project: &str) -> Result<String> {
-    let body = json!({ "project_id": project }).to_string();
     let mut client = Client::open(server.address).await?;
-    let made: Value =
-        serde_json::from_slice(client.send(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
-    Ok(made["key"].as_str().ok_or("no key")?.to_owned())
+    text(&client.create("/v1/keys", session, &json!({ "project_id": project })).await?, "key")
 }
 
 /// Runs a server as `cloudapi serve` does, with its log on standard error.

@@ -8,17 +8,13 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    env, fs,
-    os::unix::fs::PermissionsExt,
+    env,
     path::Path,
     time::{Duration, Instant},
 };
 
 use cloudapi::{
-    base::{
-        id::{OperationId, ProjectId, ResourceId},
-        server_key::ServerKey,
-    },
+    base::id::{OperationId, ProjectId, ResourceId},
     db::{self, Pool},
     resources::{
         drivers::{
@@ -33,7 +29,7 @@ use cloudapi::{
     },
 };
 use futures_util::{StreamExt, stream};
-use support::{POOL, Result, Server, bootstrap, postgres::Postgres};
+use support::{POOL, Result, bootstrap, deployment::Deployment, postgres::Postgres};
 use uuid::Uuid;
 
 const SIZES: [usize; 3] = [100, 1000, 10_000];
@@ -128,19 +124,9 @@ fn ours(
         db::pool(db::options_from_url(database)?, 2)
     };
     let project: ProjectId = project.parse().map_err(|_| "no project")?;
-    // The same key for all servers of a deployment.
-    let key = folder.join("secret.key");
-    if !key.exists() {
-        fs::write(&key, ServerKey::generate().to_text())?;
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-    }
-    let key = key.display().to_string();
-    let mut running = Vec::new();
-    for number in 0..servers {
-        let folder = folder.join(format!("{count}-{servers}-{number}"));
-        fs::create_dir_all(&folder)?;
-        running.push(Server::cloudapi(&folder, database, &[("CLOUDAPI_SECRET_KEY_FILE", &key)])?);
-    }
+    let deployment = Deployment::new(folder, database)?;
+    let start = |number| deployment.start(&format!("{count}-{servers}-{number}"));
+    let _running = (0..servers).map(start).collect::<Result<Vec<_>>>()?;
     runtime.block_on(async {
         send(&db, project, count).await?;
         let began = Instant::now();

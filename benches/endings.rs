@@ -8,22 +8,18 @@
 mod support;
 
 use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
+    env,
     time::{Duration, Instant},
 };
 
-use cloudapi::base::{
-    id::{KeyId, ProjectId},
-    server_key::ServerKey,
-};
-use serde_json::{Value, json};
+use cloudapi::base::id::{KeyId, ProjectId};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use support::{
     Result, Server, bootstrap,
-    load::{Client, request},
+    deployment::Deployment,
+    load::{Client, JSON, request, text},
     median,
     postgres::Postgres,
 };
@@ -31,7 +27,6 @@ use support::{
 const ROUNDS: usize = 3;
 /// Revocations and deletions of the baseline in each round.
 const SMALL_ROUNDS: usize = 5;
-const JSON: &str = "content-type: application/json\r\n";
 /// Maximum time of a purge.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(1_200);
 
@@ -46,7 +41,8 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
     let (session, project) = bootstrap(folder.path(), &postgres.url)?;
-    let servers = start_two(folder.path(), &postgres.url)?;
+    let deployment = Deployment::new(folder.path(), &postgres.url)?;
+    let servers = [deployment.start("here")?, deployment.start("there")?];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let db = PgConnection::connect(&postgres.url).await?;
@@ -55,20 +51,6 @@ fn main() -> Result<()> {
         let rows = Rows { keys: scaled(200_000.0), tokens: scaled(200_000.0), members: scaled(100_000.0) };
         bench.delete_projects(&project, rows).await
     })
-}
-
-/// Two servers of a deployment, which have the same server key.
-fn start_two(folder: &Path, database: &str) -> Result<[Server; 2]> {
-    let key = folder.join("secret.key");
-    fs::write(&key, ServerKey::generate().to_text())?;
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-    let key = key.display().to_string();
-    let start = |name| {
-        let folder = folder.join(name);
-        fs::create_dir_all(&folder)?;
-        Server::cloudapi(&folder, database, &[("CLOUDAPI_SECRET_KEY_FILE", &key)])
-    };
-    Ok([start("here")?, start("there")?])
 }
 
 /// Number of rows of a project.
@@ -153,7 +135,8 @@ impl Bench {
 
     /// Milliseconds that the deletion of a project took, which was archived before.
     async fn delete_project(&mut self, rows: Rows) -> Result<f64> {
-        let project = self.post("/v1/projects", &self.session, &json!({ "name": "Ending" }), "id").await?;
+        let project = self.here().await?.create("/v1/projects", &self.session, &json!({ "name": "Ending" })).await?;
+        let project = text(&project, "id")?;
         let issued = self.issue(&project).await?;
         self.insert_rows(&project, rows).await?;
         self.insert_tokens(&project, issued.key_id, rows.tokens).await?;
@@ -196,24 +179,13 @@ impl Bench {
         let scopes = ["tokens:write", "users:read"];
         let body = json!({ "project_id": project, "scopes": scopes });
         let mut client = self.here().await?;
-        let made: Value = serde_json::from_slice(
-            client.send(&request("POST", "/v1/keys", &self.session, JSON, &body.to_string()), 201).await?,
-        )?;
-        let text = |name: &str| made[name].as_str().map(str::to_owned).ok_or("no text in a response");
-        let (key, secret) = (text("id")?, text("key")?);
+        let made = client.create("/v1/keys", &self.session, &body).await?;
+        let (key, secret) = (text(&made, "id")?, text(&made, "key")?);
         let body = json!({ "name": "token", "scopes": scopes });
-        let token = self.post("/v1/tokens", &secret, &body, "token").await?;
-        let nested = self.post("/v1/tokens", &token, &body, "token").await?;
+        let token = text(&client.create("/v1/tokens", &secret, &body).await?, "token")?;
+        let nested = text(&client.create("/v1/tokens", &token, &body).await?, "token")?;
         let key_id = key.parse().map_err(|_| "no key ID")?;
         Ok(Issued { key_id, key, secrets: [secret, token, nested] })
-    }
-
-    /// Creates an object, and returns a member of the response.
-    async fn post(&self, path: &str, secret: &str, body: &Value, member: &str) -> Result<String> {
-        let mut client = self.here().await?;
-        let created: Value =
-            serde_json::from_slice(client.send(&request("POST", path, secret, JSON, &body.to_string()), 201).await?)?;
-        Ok(created[member].as_str().ok_or("no text in a response")?.to_owned())
     }
 
     /// Uses the key and the tokens at the second server, which must respond with this status.

@@ -6,13 +6,13 @@
 mod support;
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    env,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use sqlx::{Connection, PgConnection};
-use support::{Result, Server, bootstrap, postgres::Postgres};
+use support::{Result, Server, bootstrap, deployment::Deployment, postgres::Postgres};
 
 /// Time after a start until its work is done: connections are made, caches filled, statements prepared.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -37,26 +37,14 @@ fn main() -> Result<()> {
 async fn run(folder: &Path, postgres: &Postgres) -> Result<()> {
     let database = postgres.database("idle").await?;
     bootstrap(folder, &database)?;
-    let mut servers = vec![Server::cloudapi(folder, &database, &[])?];
+    let deployment = Deployment::new(folder, &database)?;
+    let mut servers = vec![deployment.start("first")?];
     println!("servers  transactions/s   bar  CPU of each server, % of a core (bar {:.1})", MAX_CORES * 100.0);
     measure(&database, &servers).await?;
-    for number in 2..=3 {
-        servers.push(Server::cloudapi(&beside(folder, number)?, &database, &[])?);
+    for name in ["second", "third"] {
+        servers.push(deployment.start(name)?);
     }
     measure(&database, &servers).await
-}
-
-/// A folder for another server with the same server key.
-fn beside(folder: &Path, number: usize) -> Result<PathBuf> {
-    let other = folder.join(format!("server{number}"));
-    fs::create_dir_all(other.join("ours"))?;
-    for file in fs::read_dir(folder.join("ours"))? {
-        let file = file?;
-        if file.file_name().to_string_lossy().contains("key") {
-            fs::copy(file.path(), other.join("ours").join(file.file_name()))?;
-        }
-    }
-    Ok(other)
 }
 
 async fn measure(database: &str, servers: &[Server]) -> Result<()> {

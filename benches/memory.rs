@@ -18,25 +18,19 @@ use std::{
 };
 
 use cloudapi::server::routes;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    runtime::Runtime,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Runtime, time::sleep};
 use uuid::Uuid;
 
 use support::{
     Result, Server, bootstrap, keys,
-    load::{self, Client, Requests, always, request},
+    load::{self, Client, JSON, Requests, always, open_stream, request, text},
     postgres::Postgres,
+    raise_file_limit,
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
-const JSON: &str = "content-type: application/json\r\n";
 const INTROSPECT: &str = "/v1/tokens/introspect";
 /// Rounds of load with each request, and their time.
 const ROUNDS: usize = 5;
@@ -50,8 +44,6 @@ const PROJECTS: usize = 1_000;
 const OTHER_FILES: u64 = 512;
 /// Time until a server's memory is measured after a change.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Maximum time until a stream begins.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Times after the streams were closed, in seconds.
 const AFTER_CLOSE: [u64; 2] = [15, 30];
 
@@ -63,7 +55,11 @@ fn main() -> Result<()> {
     }
     let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let is_selected = |part: &str| parts.is_empty() || parts.iter().any(|wanted| *wanted == part);
-    raise_file_limit()?;
+    // A stream is an open file here and in the server.
+    let most = raise_file_limit()?;
+    if most < STREAMS as u64 + OTHER_FILES {
+        return Err(format!("{STREAMS} streams need a higher limit of open files than {most} (ulimit -Hn)").into());
+    }
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,16 +74,6 @@ fn main() -> Result<()> {
         let deployment = Deployment::start(&runtime, folder.path(), &postgres, "streams")?;
         runtime.block_on(measure_streams(&deployment))?;
     }
-    Ok(())
-}
-
-/// A stream is an open file here and in the server, which inherits the limit.
-fn raise_file_limit() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if most < STREAMS as u64 + OTHER_FILES {
-        return Err(format!("{STREAMS} streams need a higher limit of open files than {most} (ulimit -Hn)").into());
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(())
 }
 
@@ -121,9 +107,7 @@ impl Deployment {
     /// Creates an object, and returns a member of the response.
     async fn create(&self, path: &str, body: Value, member: &str) -> Result<String> {
         let mut client = Client::open(self.server.address).await?;
-        let created = client.send(&request("POST", path, &self.session, JSON, &body.to_string()), 201).await?;
-        let created: Value = serde_json::from_slice(created)?;
-        Ok(created[member].as_str().ok_or("no text in a response")?.to_owned())
+        text(&client.create(path, &self.session, &body).await?, member)
     }
 }
 
@@ -249,17 +233,4 @@ async fn measure_streams(deployment: &Deployment) -> Result<()> {
         print(&format!("{seconds} s after they were closed"), "MiB", before * 1.2 / MIB, deployment.memory()? / MIB);
     }
     Ok(())
-}
-
-/// Opens a stream, and waits until it begins.
-async fn open_stream(address: SocketAddr, key: &str) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(&request("GET", "/v1/events/stream", key, "", "")).await?;
-    let mut received = Vec::new();
-    while !received.windows(7).any(|part| part == b"retry: ") {
-        if timeout(BEGIN_TIMEOUT, stream.read_buf(&mut received)).await?? == 0 {
-            return Err(String::from_utf8_lossy(&received).into_owned().into());
-        }
-    }
-    Ok(stream)
 }

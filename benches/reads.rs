@@ -18,7 +18,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use support::{
     POOL, Result, Server, bootstrap, keys,
-    load::{self, Client, Requests, always, request},
+    load::{self, Client, JSON, Requests, always, request, text},
     median,
     postgres::Postgres,
 };
@@ -36,7 +36,6 @@ const ROUND: Duration = Duration::from_secs(3);
 const USERS: usize = 40;
 const KEYS: usize = 1_000_000;
 const USED_KEYS: usize = 100_000;
-const JSON: &str = "content-type: application/json\r\n";
 const INTROSPECT: &str = "/v1/tokens/introspect";
 const LIST: &str = "/v1/users?limit=25";
 
@@ -85,17 +84,16 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (key, token) = runtime.block_on(async {
             let mut client = Client::open(ours.address).await?;
-            let body = json!({ "project_id": project }).to_string();
-            let made = send(&mut client, "/v1/keys", &session, &body).await?;
-            let key = text(&made["key"])?;
+            let made = client.create("/v1/keys", &session, &json!({ "project_id": project })).await?;
+            let key = text(&made, "key")?;
             for number in 0..USERS {
                 let body =
                     json!({ "project_id": project, "email": format!("user{number}@example.com"), "role": "viewer" });
-                send(&mut client, "/v1/users", &session, &body.to_string()).await?;
+                client.create("/v1/users", &session, &body).await?;
             }
-            let body = json!({ "name": "bench", "scopes": ["users:read", "usage:read"] }).to_string();
-            let made = send(&mut client, "/v1/tokens", &key, &body).await?;
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((key, text(&made["token"])?))
+            let body = json!({ "name": "bench", "scopes": ["users:read", "usage:read"] });
+            let made = client.create("/v1/tokens", &key, &body).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((key, text(&made, "token")?))
         })?;
         Ok(Self { ours, bare, key, token })
     }
@@ -208,15 +206,6 @@ impl Bench {
         println!(" done");
         Ok(used)
     }
-}
-
-async fn send(client: &mut Client, path: &str, secret: &str, body: &str) -> Result<Value> {
-    let answer = client.send(&request("POST", path, secret, JSON, body), 201).await?;
-    Ok(serde_json::from_slice(answer)?)
-}
-
-fn text(value: &Value) -> Result<String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| "no text in a response".into())
 }
 
 /// The straightforward implementation, without authentication and without limits.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use support::{
     Result, Server, bootstrap,
-    load::{Client, request},
+    load::{Client, request, text},
     median,
     postgres::Postgres,
 };
@@ -34,7 +34,6 @@ const DEEP: i64 = 10_000;
 const ROUNDS: usize = 25;
 /// Time of the first entry, in milliseconds since 1970. Each entry is one millisecond after the previous one.
 const START_MILLIS: i64 = 1_700_000_000_000;
-const JSON: &str = "content-type: application/json\r\n";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -59,10 +58,8 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
     );
     let server = Server::cloudapi(folder, database, &[])?;
     let mut client = Client::open(server.address).await?;
-    let body = json!({ "project_id": project, "scopes": ["audit:read"] }).to_string();
-    let made: Value =
-        serde_json::from_slice(client.send(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
-    let key = made["key"].as_str().ok_or("no key")?;
+    let body = json!({ "project_id": project, "scopes": ["audit:read"] });
+    let key = &text(&client.create("/v1/keys", session, &body).await?, "key")?;
     // Each filter matches one in `one_in` entries.
     let from = Timestamp::parse("2023-11-14T22:13:20Z").ok_or("no time")?;
     for (name, filter, one_in) in [

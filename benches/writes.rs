@@ -17,14 +17,13 @@ use uuid::Uuid;
 
 use support::{
     POOL, Result, Server, bootstrap,
-    load::{self, CONNECTIONS, Client, Requests, request},
+    load::{self, CONNECTIONS, Client, JSON, Requests, request, text},
     median,
     postgres::{Postgres, program},
 };
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(4);
-const JSON: &str = "content-type: application/json\r\n";
 const TOKENS: &str = "/v1/tokens";
 const BODY: &str = r#"{"name":"ci-token","scopes":["users:read","usage:read"]}"#;
 
@@ -91,11 +90,8 @@ async fn prepare(database: &str) -> Result<()> {
 }
 
 async fn make_key(ours: &Server, session: &str, project: &str) -> Result<String> {
-    let body = json!({ "project_id": project }).to_string();
     let mut client = Client::open(ours.address).await?;
-    let made: Value =
-        serde_json::from_slice(client.send(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
-    Ok(made["key"].as_str().ok_or("no key")?.to_owned())
+    text(&client.create("/v1/keys", session, &json!({ "project_id": project })).await?, "key")
 }
 
 #[derive(Deserialize)]

@@ -20,13 +20,12 @@ use crate::{
     shapes::{LARGE_PROJECT, Shape},
     support::{
         Result, Server, bootstrap,
-        load::{Client, request},
+        load::{Client, request, text},
     },
 };
 
 /// Maximum number of pages that are read to find a cursor that is not the ID of a row.
 const WALKED_PAGES: usize = 10;
-const JSON: &str = "content-type: application/json\r\n";
 
 /// A database with its server.
 pub struct Deployment {
@@ -179,12 +178,13 @@ async fn create_keys(
 ) -> Result<Vec<(String, String)>> {
     let server = Server::cloudapi(folder, database, &[])?;
     let mut client = Client::open(server.address).await?;
-    let other = create(&mut client, "/v1/projects", session, &json!({ "name": "Small project" }), "id").await?;
+    let other = client.create("/v1/projects", session, &json!({ "name": "Small project" })).await?;
+    let other = text(&other, "id")?;
     let scopes: BTreeSet<&String> = lists.iter().flat_map(|list| &list.key_scopes).collect();
     let mut keys = Vec::new();
     for project in [project, other] {
         let body = json!({ "project_id": project, "scopes": scopes });
-        let key = create(&mut client, "/v1/keys", session, &body, "key").await?;
+        let key = text(&client.create("/v1/keys", session, &body).await?, "key")?;
         keys.push((project, key));
     }
     // Entries that the next server sealed minutes later would widen the range of IDs that a time range reads.
@@ -193,11 +193,4 @@ async fn create_keys(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(keys)
-}
-
-/// Creates an object, and returns a member of the response.
-async fn create(client: &mut Client, path: &str, session: &str, body: &Value, member: &str) -> Result<String> {
-    let created = client.send(&request("POST", path, session, JSON, &body.to_string()), 201).await?;
-    let created: Value = serde_json::from_slice(created)?;
-    Ok(created[member].as_str().ok_or("no text in a response")?.to_owned())
 }

@@ -11,10 +11,9 @@ mod support;
 
 use std::env;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
-use support::{Result, postgres::Postgres};
+use support::{Result, postgres::Postgres, raise_file_limit};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -23,8 +22,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     // A reader takes one socket here and one in each server.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    raise_file_limit()?;
     if let [bare, _] = arguments.as_slice()
         && bare == "--bare"
     {

@@ -3,20 +3,17 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
     path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use cloudapi::base::server_key::ServerKey;
 use rand::RngExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncReadExt,
     net::TcpStream,
     runtime::Runtime,
     task::{JoinHandle, LocalSet, spawn_local},
@@ -27,7 +24,8 @@ use crate::{
     arrivals::{Arrival, Outcome, Write, percentiles, take_events},
     support::{
         Result, Server, bootstrap, cpu_time_of,
-        load::{CONNECTIONS, Client, request},
+        deployment::Deployment,
+        load::{CONNECTIONS, Client, open_stream, request, text},
         postgres::Postgres,
     },
 };
@@ -44,7 +42,6 @@ const SECONDS: usize = 30;
 const IDLE_TIME: Duration = Duration::from_secs(5);
 /// How long the last events may take at most.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const JSON: &str = "content-type: application/json\r\n";
 
 /// Events that happen, and the number of servers that readers and writers are spread over.
 struct Scenario {
@@ -65,15 +62,8 @@ pub fn run(clients: &Runtime, folder: &Path, postgres: &Postgres, database: &str
     let (session, _) = bootstrap(folder, database)?;
     println!("{READERS} readers of {PROJECTS} projects, {EVENTS_PER_SECOND} events/s for {SECONDS} s");
     let local = LocalSet::new();
-    let secret_key = folder.join("secret.key");
-    fs::write(&secret_key, ServerKey::generate().to_text())?;
-    fs::set_permissions(&secret_key, fs::Permissions::from_mode(0o600))?;
-    let secret_key = secret_key.to_str().ok_or("a path that is not text")?;
-    let start = |number: usize| {
-        let folder = folder.join(format!("server-{number}"));
-        fs::create_dir_all(&folder)?;
-        Server::cloudapi(&folder, database, &[("CLOUDAPI_SECRET_KEY_FILE", secret_key)])
-    };
+    let deployment = Deployment::new(folder, database)?;
+    let start = |number: usize| deployment.start(&format!("server-{number}"));
     let server = start(0)?;
     let keys: Rc<[String]> = local.block_on(clients, create_projects(server.address, &session))?.into();
     drop(server);
@@ -92,20 +82,14 @@ async fn create_projects(address: SocketAddr, session: &str) -> Result<Vec<Strin
             let (mut client, mut keys) = (Client::open(address).await?, Vec::new());
             for number in (first..PROJECTS).step_by(CONNECTIONS) {
                 let new = json!({ "name": format!("Project {number}") });
-                let project = create(&mut client, "/v1/projects", &session, &new, "id").await?;
-                keys.push(create(&mut client, "/v1/keys", &session, &json!({ "project_id": project }), "key").await?);
+                let project = text(&client.create("/v1/projects", &session, &new).await?, "id")?;
+                let new = json!({ "project_id": project });
+                keys.push(text(&client.create("/v1/keys", &session, &new).await?, "key")?);
             }
             Ok(keys)
         }
     };
     concat((0..CONNECTIONS).map(|first| spawn_local(create(first))).collect()).await
-}
-
-/// Creates an object, and returns a member of the response.
-async fn create(client: &mut Client, path: &str, secret: &str, body: &Value, member: &str) -> Result<String> {
-    let made = client.send(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;
-    let made: Value = serde_json::from_slice(made)?;
-    Ok(made[member].as_str().ok_or("no text in a response")?.to_owned())
 }
 
 async fn concat<T>(tasks: Vec<JoinHandle<Result<Vec<T>>>>) -> Result<Vec<T>> {
@@ -249,19 +233,6 @@ impl Readers {
     }
 }
 
-/// Opens a stream, and waits for its first message: from there on it has all events.
-async fn open_stream(address: SocketAddr, key: &str) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(&request("GET", "/v1/events/stream", key, "", "")).await?;
-    let mut first = Vec::with_capacity(2048);
-    while !first.ends_with(b"\n\n\r\n") {
-        if stream.read_buf(&mut first).await? == 0 || !first.starts_with(b"HTTP/1.1 200") {
-            return Err(String::from_utf8_lossy(&first).into_owned().into());
-        }
-    }
-    Ok(stream)
-}
-
 /// Reads until the stream ends.
 async fn read(mut stream: TcpStream, reader: Rc<RefCell<Reader>>, received: Rc<Cell<usize>>) {
     let mut bytes = Vec::with_capacity(2048);
@@ -308,7 +279,8 @@ async fn write_events(scenario: &Scenario, addresses: &[SocketAddr], keys: &Rc<[
                     None => {
                         let project = rand::rng().random_range(0..PROJECTS);
                         let new = json!({ "name": "reader", "scopes": ["users:read"] });
-                        (project, "token.created", create(&mut client, "/v1/tokens", &keys[project], &new, "id").await?)
+                        let made = client.create("/v1/tokens", &keys[project], &new).await?;
+                        (project, "token.created", text(&made, "id")?)
                     }
                 };
                 writes.push(Write { project, name: (kind.to_owned(), subject), sent, responded: Instant::now() });

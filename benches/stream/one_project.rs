@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,13 +20,12 @@ use uuid::Uuid;
 
 use crate::support::{
     Result, Server, Spread, bootstrap,
-    load::{Client, request},
+    load::{Client, request, text},
     median,
 };
 
 const READERS: usize = 1_000;
 const ROUNDS: usize = 50;
-const JSON: &str = "content-type: application/json\r\n";
 /// How long an event may take at most.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -41,10 +40,8 @@ pub fn run(clients: &Runtime, folder: &Path, database: &str) -> Result<()> {
 async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, project: &str) -> Result<()> {
     let db = PgPoolOptions::new().max_connections(1).connect(database).await?;
     let mut writer = Client::open(ours.address).await?;
-    let new = json!({ "project_id": project }).to_string();
-    let made: Value =
-        serde_json::from_slice(writer.send(&request("POST", "/v1/keys", session, JSON, &new), 201).await?)?;
-    let key = made["key"].as_str().ok_or("no key")?;
+    let made = writer.create("/v1/keys", session, &json!({ "project_id": project })).await?;
+    let key = &text(&made, "key")?;
     let mut of_ours = Readers::new();
     for _ in 0..READERS {
         let stream = of_ours.connect(ours.address).await?;
@@ -64,11 +61,9 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
     let mut figures: [Vec<f64>; 6] = Default::default();
     for round in 0..=ROUNDS {
         let name = format!("round {round}");
-        let body = json!({ "name": name, "scopes": ["users:read"] }).to_string();
-        let answer = writer.send(&request("POST", "/v1/tokens", key, JSON, &body), 201).await?;
+        let token = writer.create("/v1/tokens", key, &json!({ "name": name, "scopes": ["users:read"] })).await?;
         let committed = Instant::now();
-        let token: Value = serde_json::from_slice(answer)?;
-        let id = token["id"].as_str().ok_or("no id")?.to_owned();
+        let id = text(&token, "id")?;
         let seen = sealed(&db, &id);
         let subject = format!("\"subject\":\"{id}\"");
         let (sealed, all) = tokio::join!(seen, of_ours.wait_until_received(subject.as_bytes()));

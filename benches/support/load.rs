@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -15,8 +16,13 @@ use tokio::{
 
 use super::Result;
 
+/// Maximum time until an event stream begins.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many connections send requests concurrently.
 pub const CONNECTIONS: usize = 32;
+
+/// Header of a request with a JSON body.
+pub const JSON: &str = "content-type: application/json\r\n";
 
 /// Returns the request with a given number.
 pub type Requests = Arc<dyn Fn(u64) -> Arc<[u8]> + Send + Sync>;
@@ -175,6 +181,31 @@ impl Client {
         }
         Ok(&self.response[head..])
     }
+
+    /// Creates an object, and returns the response.
+    pub async fn create(&mut self, path: &str, secret: &str, body: &Value) -> Result<Value> {
+        let created = self.send(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;
+        Ok(serde_json::from_slice(created)?)
+    }
+}
+
+/// A text in an object.
+pub fn text(object: &Value, member: &str) -> Result<String> {
+    Ok(object[member].as_str().ok_or_else(|| format!("no text '{member}' in a response"))?.to_owned())
+}
+
+/// Opens an event stream, and waits for its first message: from there on it has all events.
+pub async fn open_stream(address: SocketAddr, key: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(&request("GET", "/v1/events/stream", key, "", "")).await?;
+    let mut first = Vec::with_capacity(2048);
+    while !first.ends_with(b"\n\n\r\n") {
+        let read = tokio::time::timeout(BEGIN_TIMEOUT, stream.read_buf(&mut first)).await??;
+        if read == 0 || !first.starts_with(b"HTTP/1.1 200") {
+            return Err(String::from_utf8_lossy(&first).into_owned().into());
+        }
+    }
+    Ok(stream)
 }
 
 fn content_length(head: &[u8]) -> Option<usize> {

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+pub mod deployment;
 pub mod keys;
 pub mod load;
 pub mod postgres;
@@ -20,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 /// Connections of each server to PostgreSQL.
@@ -126,6 +128,13 @@ fn cloudapi_command(folder: &Path, database: &str) -> Command {
     command.env_clear().current_dir(folder);
     command.env("DATABASE_URL", database).env("CLOUDAPI_DATA_DIR", folder.join("ours"));
     command
+}
+
+/// Raises the limit of open files, which servers inherit, as far as possible. Returns it.
+pub fn raise_file_limit() -> Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
 }
 
 /// Creates the first owner and project. Returns the session and the project.

@@ -4,14 +4,14 @@
 use std::{path::Path, time::Instant};
 
 use cloudapi::base::runtime::{clock::Clock, period::Period};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use time::Date;
 use uuid::Uuid;
 
 use crate::support::{
     Result, Server, bootstrap,
-    load::{Client, request},
+    load::{Client, request, text},
     median,
 };
 
@@ -23,7 +23,6 @@ const OTHERS: usize = 20;
 const KEYS_OF_OTHERS: i32 = 10;
 const MONTHS: usize = 12;
 const ROUNDS: usize = 15;
-const JSON: &str = "content-type: application/json\r\n";
 
 /// Measures all requests.
 pub fn run(folder: &Path, database: &str) -> Result<()> {
@@ -33,10 +32,8 @@ pub fn run(folder: &Path, database: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut client = Client::open(server.address).await?;
-        let body = json!({ "project_id": project }).to_string();
-        let answer = client.send(&request("POST", "/v1/keys", &session, JSON, &body), 201).await?;
-        let made: Value = serde_json::from_slice(answer)?;
-        let bench = Bench { key: made["key"].as_str().ok_or("no key")?.to_owned(), months: months() };
+        let made = client.create("/v1/keys", &session, &json!({ "project_id": project })).await?;
+        let bench = Bench { key: text(&made, "key")?, months: months() };
         let rows = seed(database, &bench.months).await?;
         println!(
             "GET /v1/usage, {KEYS} keys on {ROUTES} routes in {JOURNALS} journals for a year, {rows} rows in the table"

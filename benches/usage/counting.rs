@@ -31,14 +31,14 @@ use cloudapi::{
         state::{App, AppOptions},
     },
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 use crate::support::{
     POOL, Result, Server, Spread, bootstrap,
-    load::{self, Client, Requests, always, request},
+    load::{self, Client, JSON, Requests, always, request, text},
     median,
 };
 
@@ -49,7 +49,6 @@ const CALL_ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 120;
 const INTROSPECT: &str = "/v1/tokens/introspect";
-const JSON: &str = "content-type: application/json\r\n";
 
 /// Measures one call with a journal file, as in a server, next to an atomic addition in a `HashMap`.
 pub fn one_call(folder: &Path) -> Result<()> {
@@ -123,20 +122,14 @@ pub fn hot_path(folder: &Path, database: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (key, token) = runtime.block_on(async {
         let mut client = Client::open(on.address).await?;
-        let key = make(&mut client, "/v1/keys", &session, &json!({ "project_id": project }), "key").await?;
+        let key = text(&client.create("/v1/keys", &session, &json!({ "project_id": project })).await?, "key")?;
         let body = json!({ "name": "bench", "scopes": ["usage:read"] });
-        let token = make(&mut client, "/v1/tokens", &key, &body, "token").await?;
+        let token = text(&client.create("/v1/tokens", &key, &body).await?, "token")?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((key, token))
     })?;
     println!("POST {INTROSPECT} of a cached token with counting, next to the same server without");
     let requests = always(request("POST", INTROSPECT, &key, JSON, &json!({ "token": token }).to_string()));
     compare(&on, &off, &requests)
-}
-
-async fn make(client: &mut Client, path: &str, secret: &str, body: &Value, member: &str) -> Result<String> {
-    let answer = client.send(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;
-    let made: Value = serde_json::from_slice(answer)?;
-    Ok(made[member].as_str().ok_or("no secret in a response")?.to_owned())
 }
 
 fn compare(on: &Server, off: &Server, requests: &Requests) -> Result<()> {
