@@ -67,7 +67,7 @@ impl Actor {
             (Origin::System, _) => Self::system(),
             (Origin::Client, None) => Self::anonymous(),
             (Origin::Client, Some(caller)) => match &**caller {
-                Caller::Session { id, user_id } => Self::user(*user_id, *id),
+                Caller::Session { id, user_id, .. } => Self::user(*user_id, *id),
                 caller => Self::credential(caller.credential_id()),
             },
         }

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, header, request::Parts};
 use futures_util::FutureExt;
 
 use super::{
+    console::ConsoleRequest,
     credentials::{
-        keys, sessions,
+        keys,
+        sessions::{self, SessionKind},
         tokens::{self, ChainedToken},
     },
     revocation::{
@@ -21,7 +23,7 @@ use crate::{
     base::{
         error::{Code, Error, Result},
         identity::{
-            caller::{Bounds, Caller},
+            caller::{Bounds, Caller, ConsoleSession},
             scope::ScopeSet,
             secret::{Secret, SecretHash, SecretKind},
             subject::Subject,
@@ -147,17 +149,24 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<(ReadVersion, LoadedCredential)> {
         match secret.kind() {
-            SecretKind::Session => self.session(hash, now).await,
+            SecretKind::Session => self.session(SessionKind::Api, hash, now).await,
+            SecretKind::Console => self.session(SessionKind::Console, hash, now).await,
             SecretKind::Key => self.key(hash, now).await,
             SecretKind::Token => self.token(hash, now).await,
-            // An invitation is not a credential.
-            SecretKind::Invitation => Err(unknown_credential()),
+            // These are not credentials.
+            SecretKind::Invitation | SecretKind::SignInLink => Err(unknown_credential()),
         }
     }
 
-    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
+    async fn session(
+        &self,
+        kind: SessionKind,
+        hash: &SecretHash,
+        now: Timestamp,
+    ) -> Result<(ReadVersion, LoadedCredential)> {
         let (version, session) = self.node.read_verified(lookup_by_hash!(sessions::find_by_secret, hash)).await?;
-        let session = session.ok_or_else(unknown_credential)?;
+        // The prefix of a secret determines the kind of its session, so a different kind is a corrupt row.
+        let session = session.filter(|session| session.kind == kind).ok_or_else(unknown_credential)?;
         check_active(session.revoked_at, Some(session.expires_at), now)?;
         let idle_expires_at = session.idle_expires_at();
         if idle_expires_at <= now {
@@ -168,7 +177,9 @@ impl Authenticator {
                 ),
             ));
         }
-        let caller = Caller::Session { id: session.id, user_id: session.user_id };
+        let console = (kind == SessionKind::Console)
+            .then(|| ConsoleSession { authenticated_at: session.authenticated_at });
+        let caller = Caller::Session { id: session.id, user_id: session.user_id, console };
         // Other nodes may extend the idle timeout, so the database is read again when it expires.
         let valid_until = Some(session.expires_at.min(idle_expires_at));
         let depends_on = vec![Subject::Session(session.id), Subject::User(session.user_id)];
@@ -260,7 +271,7 @@ fn check_active(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, no
 }
 
 /// The secret in the request's headers.
-pub fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
+fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
     let missing = |detail: &'static str| Error::new(Code::MissingCredentials, detail);
     let value = single_header(headers, &header::AUTHORIZATION)?.ok_or_else(|| {
         missing("This operation requires a credential; send 'Authorization: Bearer <session, key or token>'")
@@ -275,10 +286,23 @@ pub fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
             ));
         }
     };
-    Secret::parse(secret).ok_or_else(|| {
+    let secret = Secret::parse(secret).ok_or_else(|| {
         Error::new(
             Code::InvalidToken,
             "This is not a CloudAPI credential: these start with sess_, sk_live_ or cap_ and end with a checksum; check that it was copied completely",
         )
-    })
+    })?;
+    // Whether the secret of a console session is valid, only the console learns.
+    if secret.kind() == SecretKind::Console { Err(unknown_credential()) } else { Ok(secret) }
+}
+
+/// The secret of a request: that of its console session if the console makes it, otherwise that in its headers.
+pub fn presented_secret(head: &Parts) -> Result<Secret> {
+    match head.extensions.get() {
+        Some(ConsoleRequest::Session(secret)) => Ok(secret.secret().clone()),
+        Some(ConsoleRequest::Anonymous) => {
+            Err(Error::new(Code::MissingCredentials, "This operation requires a session; sign in"))
+        }
+        None => bearer_secret(&head.headers),
+    }
 }

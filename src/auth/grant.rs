@@ -305,7 +305,7 @@ impl<St: Sync> FromRequestParts<St> for Session {
     async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
         let (request, caller) = authenticated_caller(parts)?;
         match *caller {
-            Caller::Session { id, user_id } => Ok(Self { request, id, user_id }),
+            Caller::Session { id, user_id, .. } => Ok(Self { request, id, user_id }),
             _ => Err(Error::internal("the gate let a key or token through to a session's route")),
         }
     }

@@ -2,6 +2,7 @@
 //! and from a caller to a [`Tenant`](crate::base::identity::tenant::Tenant).
 
 pub mod bearer;
+pub mod console;
 pub mod credentials;
 pub mod expired;
 pub mod gate;

@@ -6,8 +6,8 @@ use axum::extract::State;
 
 use super::{
     created_change,
-    model::{IssuedSession, RevokedSession, SessionView, SignIn},
-    repo,
+    model::{IssuedSession, RevokedSession, SessionUser, SessionView, SignIn},
+    repo::{self, SessionClient},
 };
 use crate::{
     audit::model::Actor,
@@ -59,7 +59,8 @@ pub async fn create(
         if !accounts::lock_password_hash(tx.db(), user.id, stored.as_deref(), proof.upgrade.as_deref()).await? {
             continue;
         }
-        let session = repo::issue(tx.db(), user.id, user.email, store.clock.now()).await?;
+        let (client, user) = (SessionClient::of(&caller.request), SessionUser { id: user.id, email: user.email });
+        let session = repo::issue_to(tx.db(), client, user, store.clock.now()).await?;
         let change = created_change(&session).with_actor(Actor::user(session.user.id, session.id));
         let location = format!("/v1/sessions/{}", session.id);
         return tx.commit(change, Issued(Created { location, body: session })).await;

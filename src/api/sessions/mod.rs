@@ -10,5 +10,5 @@ use model::IssuedSession;
 
 /// The change of an issued session.
 pub fn created_change(session: &IssuedSession) -> Change {
-    Change::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)
+    Change::new(Action::SessionCreated, session.id, None).created(&session.view).with("user", &session.user)
 }

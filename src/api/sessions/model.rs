@@ -1,6 +1,6 @@
 //! Types of sessions, and the shapes of requests and responses.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     audit::model::Audited,
+    auth::credentials::sessions::SessionKind,
     base::{
         etag::{EntityTag, Versioned},
         id::{SessionId, UserId},
@@ -44,12 +45,21 @@ input!(SignIn);
 pub struct SessionView {
     /// Session ID.
     pub id: SessionId,
+    /// Kind of the session.
+    pub kind: SessionKind,
     /// Sign-in time.
     pub created_at: Timestamp,
+    /// Time when the user last proved who they are: at the sign-in, or later with
+    /// `POST /v1/sessions/current/reauthenticate`.
+    pub authenticated_at: Timestamp,
     /// Expiration time. The session ends earlier after 12 hours without a request.
     pub expires_at: Timestamp,
     /// Time of the last use, to the minute. null if the session was not used since it was created.
     pub last_used_at: Option<Timestamp>,
+    /// User agent of the client that signed in. null for a session that the operator created.
+    pub user_agent: Option<String>,
+    /// Address of the client that signed in. null for a session that the operator created.
+    pub source_ip: Option<String>,
 }
 
 impl Audited for SessionView {}
@@ -72,31 +82,26 @@ pub struct SessionUser {
 /// A new session, with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IssuedSession {
-    /// Session ID.
-    pub id: SessionId,
     /// Secret to send as `Authorization: Bearer`. Shown only once.
     pub token: Secret,
     /// User of the session.
     pub user: SessionUser,
-    /// Sign-in time.
-    pub created_at: Timestamp,
-    /// Expiration time. The session ends earlier after 12 hours without a request.
-    pub expires_at: Timestamp,
-    /// Always null, because the session was not used yet.
-    pub last_used_at: Option<Timestamp>,
+    /// The session.
+    #[serde(flatten)]
+    pub view: SessionView,
 }
 
 impl Versioned for IssuedSession {
     fn etag(&self) -> EntityTag {
-        self.view().etag()
+        self.view.etag()
     }
 }
 
-impl IssuedSession {
-    /// The session without its secret.
-    pub fn view(&self) -> SessionView {
-        let Self { id, created_at, expires_at, last_used_at, .. } = *self;
-        SessionView { id, created_at, expires_at, last_used_at }
+impl Deref for IssuedSession {
+    type Target = SessionView;
+
+    fn deref(&self) -> &SessionView {
+        &self.view
     }
 }
 

@@ -1,45 +1,90 @@
 //! SQL for sessions.
 
+use std::net::IpAddr;
+
 use sqlx::PgConnection;
 
 use super::model::{IssuedSession, LIFETIME, SessionUser, SessionView};
 use crate::{
-    auth::credentials::sessions::IDLE_TIMEOUT,
+    audit,
+    auth::credentials::sessions::{IDLE_TIMEOUT, SessionKind},
     base::{
         id::{self, SessionId, UserId},
-        identity::{
-            credential::CredentialStatus,
-            secret::{Secret, SecretKind},
-        },
+        identity::{credential::CredentialStatus, secret::Secret},
         input::{
             email::Email,
             page::{Page, PageRequest},
         },
-        runtime::clock::Timestamp,
+        runtime::{clock::Timestamp, request::RequestContext},
     },
     db::lists::scan::Scan,
 };
 
-/// Creates a session for an authenticated user.
+/// Columns of [`SessionView`].
+macro_rules! session_columns {
+    () => {
+        "id, kind, created_at, coalesce(authenticated_at, created_at) AS authenticated_at, expires_at, last_used_at, \
+         user_agent, source_ip"
+    };
+}
+
+/// Client that signs in.
+#[derive(Clone, Debug, Default)]
+pub struct SessionClient {
+    /// Kind of the session that it gets.
+    pub kind: SessionKind,
+    /// User agent, if any.
+    pub user_agent: Option<String>,
+    /// Address, if known.
+    pub source_ip: Option<IpAddr>,
+}
+
+impl SessionClient {
+    /// The client that sent `request`.
+    pub fn of(request: &RequestContext) -> Self {
+        let kind = if request.is_console { SessionKind::Console } else { SessionKind::Api };
+        Self { kind, user_agent: audit::model::user_agent(request), source_ip: request.client }
+    }
+}
+
+/// Creates a session for a user whom the operator has chosen.
 pub async fn issue(db: &mut PgConnection, user: UserId, email: Email, now: Timestamp) -> sqlx::Result<IssuedSession> {
-    let token = Secret::generate(SecretKind::Session);
-    let (id, expires_at) = (SessionId::new(), now.plus(LIFETIME));
-    sqlx::query("INSERT INTO sessions (id, user_id, secret_hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(id)
-        .bind(user)
-        .bind(token.hash())
-        .bind(now)
-        .bind(expires_at)
-        .execute(db)
-        .await?;
-    Ok(IssuedSession {
-        id,
-        token,
-        user: SessionUser { id: user, email },
+    issue_to(db, SessionClient::default(), SessionUser { id: user, email }, now).await
+}
+
+/// Creates a session for an authenticated user.
+pub async fn issue_to(
+    db: &mut PgConnection,
+    client: SessionClient,
+    user: SessionUser,
+    now: Timestamp,
+) -> sqlx::Result<IssuedSession> {
+    let token = Secret::generate(client.kind.secret_kind());
+    let view = SessionView {
+        id: SessionId::new(),
+        kind: client.kind,
         created_at: now,
-        expires_at,
+        authenticated_at: now,
+        expires_at: now.plus(LIFETIME),
         last_used_at: None,
-    })
+        user_agent: client.user_agent,
+        source_ip: client.source_ip.map(|address| address.to_string()),
+    };
+    sqlx::query(
+        "INSERT INTO sessions (id, user_id, secret_hash, kind, created_at, expires_at, user_agent, source_ip)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(view.id)
+    .bind(user.id)
+    .bind(token.hash())
+    .bind(view.kind)
+    .bind(view.created_at)
+    .bind(view.expires_at)
+    .bind(&view.user_agent)
+    .bind(&view.source_ip)
+    .execute(db)
+    .await?;
+    Ok(IssuedSession { token, user, view })
 }
 
 /// Revokes all of a user's sessions except one. Returns the number of valid sessions that it revoked.
@@ -72,8 +117,9 @@ pub async fn list_active(
 ) -> sqlx::Result<Page<SessionView, id::Session>> {
     let scan = Scan {
         table: "sessions",
-        columns: "user_id, id, created_at, expires_at, last_used_at, revoked_at",
+        columns: "user_id, id, kind, created_at, authenticated_at, expires_at, last_used_at, user_agent, source_ip, revoked_at",
         key: &[("user_id", "$3")],
+        item: session_columns!(),
         filter: "revoked_at IS NULL AND expires_at > $4 AND greatest(created_at, last_used_at) + $5 > $4",
         ..Scan::DEFAULT
     };
@@ -82,10 +128,11 @@ pub async fn list_active(
 
 /// One of a user's sessions, unless it was revoked.
 pub async fn get_unrevoked(db: &mut PgConnection, user: UserId, id: SessionId) -> sqlx::Result<Option<SessionView>> {
-    sqlx::query_as(
-        "SELECT id, created_at, expires_at, last_used_at FROM sessions
-         WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL",
-    )
+    sqlx::query_as(concat!(
+        "SELECT ",
+        session_columns!(),
+        " FROM sessions WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL"
+    ))
     .bind(id)
     .bind(user)
     .fetch_optional(db)

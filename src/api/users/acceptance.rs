@@ -11,7 +11,11 @@ use super::{
     repo,
 };
 use crate::{
-    api::sessions::{self, model::IssuedSession},
+    api::sessions::{
+        self,
+        model::{IssuedSession, SessionUser},
+        repo::SessionClient,
+    },
     audit::model::Actor,
     auth::{
         credentials::accounts,
@@ -86,7 +90,8 @@ pub async fn accept(
         true => user.email,
         false => repo::set_invited_email(tx.db(), invitation.project_id, user.id).await?,
     };
-    let session = sessions::repo::issue(tx.db(), user.id, email, now).await?;
+    let client = SessionClient::of(&caller.request);
+    let session = sessions::repo::issue_to(tx.db(), client, SessionUser { id: user.id, email }, now).await?;
     // Two audit entries: a new member in the project's trail, and a sign-in in the deployment's trail.
     let actor = Actor::user(user.id, session.id);
     tx.add_change(sessions::created_change(&session).with_actor(actor.clone()));

@@ -72,7 +72,9 @@ fn kind_name(kind: SecretKind) -> &'static str {
         SecretKind::Session => "session (sess_…)",
         SecretKind::Key => "key (sk_live_…)",
         SecretKind::Token => "token (cap_…)",
+        SecretKind::Console => "console session",
         SecretKind::Invitation => "invitation (inv_…)",
+        SecretKind::SignInLink => "sign-in link (lnk_…)",
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
-    bearer::{Authenticator, CacheMiss, bearer_secret},
+    bearer::{Authenticator, CacheMiss, presented_secret},
     limits::{RateLimitStatus, RateLimiters, lookups::is_failure},
 };
 use crate::{
@@ -98,7 +98,7 @@ impl GateConfig {
                 AccessPolicy::Public => {}
                 AccessPolicy::SignIn => self.limits.record_sign_in(context.client)?,
                 AccessPolicy::Session | AccessPolicy::Scoped { .. } => {
-                    let secret = bearer_secret(&head.headers).map_err(|error| self.count_failure(context, error))?;
+                    let secret = presented_secret(head).map_err(|error| self.count_failure(context, error))?;
                     return Ok(match self.authenticator.cached(&secret) {
                         Ok(caller) => self.admit(context, head, Some((caller, secret))),
                         Err(miss) => Admission::Uncached(secret, miss),

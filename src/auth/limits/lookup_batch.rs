@@ -168,13 +168,13 @@ struct SecretRow {
 }
 
 async fn read(authenticator: &Authenticator, batch: &Waiting) -> Result<HashMap<SecretHash, LookupResult>> {
-    let of = |kind: SecretKind| -> Vec<Vec<u8>> {
-        batch.iter().filter(|(_, (of, _))| *of == kind).map(|(hash, _)| hash.as_bytes().to_vec()).collect()
+    let of = |kinds: &[SecretKind]| -> Vec<Vec<u8>> {
+        batch.iter().filter(|(_, (of, _))| kinds.contains(of)).map(|(hash, _)| hash.as_bytes().to_vec()).collect()
     };
     let secrets = Arc::new(Secrets {
-        keys: of(SecretKind::Key),
-        tokens: of(SecretKind::Token),
-        sessions: of(SecretKind::Session),
+        keys: of(&[SecretKind::Key]),
+        tokens: of(&[SecretKind::Token]),
+        sessions: of(&[SecretKind::Session, SecretKind::Console]),
     });
     let now = authenticator.clock.now_non_decreasing();
     // A server that lags does not have the newest credentials.

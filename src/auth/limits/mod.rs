@@ -237,7 +237,7 @@ mod tests {
     use crate::base::id::Id;
 
     fn session() -> Caller {
-        Caller::Session { id: Id::from_u128(1), user_id: Id::from_u128(1) }
+        Caller::Session { id: Id::from_u128(1), user_id: Id::from_u128(1), console: None }
     }
 
     #[test]

@@ -34,6 +34,13 @@ impl Bounds {
     }
 }
 
+/// State of a session of the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleSession {
+    /// When the user last proved who they are.
+    pub authenticated_at: Timestamp,
+}
+
 /// Authenticated, active credential.
 #[derive(Clone, Debug)]
 pub enum Caller {
@@ -43,6 +50,8 @@ pub enum Caller {
         id: SessionId,
         /// Id of the user.
         user_id: UserId,
+        /// State of a session of the console; `None` for another session.
+        console: Option<ConsoleSession>,
     },
     /// API key of a project.
     Key {

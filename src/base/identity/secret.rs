@@ -26,12 +26,18 @@ pub enum SecretKind {
     Key,
     /// Scoped token, for a service.
     Token,
+    /// Session of the console, in a browser's cookie. Not accepted as a Bearer credential.
+    Console,
     /// Invitation to a project. Not a credential.
     Invitation,
+    /// Link that signs its user in once. Not a credential.
+    SignInLink,
 }
 
 impl SecretKind {
-    const ALL: [Self; 4] = [Self::Session, Self::Key, Self::Token, Self::Invitation];
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Session, Self::Key, Self::Token, Self::Console, Self::Invitation, Self::SignInLink];
 
     /// Prefix of every secret of this kind.
     pub const fn prefix(self) -> &'static str {
@@ -39,12 +45,15 @@ impl SecretKind {
             Self::Session => "sess_",
             Self::Key => "sk_live_",
             Self::Token => "cap_",
+            Self::Console => "cbs_",
             Self::Invitation => "inv_",
+            Self::SignInLink => "lnk_",
         }
     }
 }
 
 /// Secret in plain text, shown to its owner once. It cannot be stored in the database, and `Debug` does not show it.
+#[derive(Clone)]
 pub struct Secret {
     kind: SecretKind,
     text: SecretString,
@@ -136,6 +145,7 @@ impl JsonSchema for Secret {
         "Secret".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Without the secrets that the API does not send to its clients.
         json_schema!({ "type": "string", "pattern": "^(sess_|sk_live_|cap_|inv_)[0-9A-Za-z]{49}$" })
     }
 }

@@ -34,6 +34,8 @@ pub struct RequestContext {
     pub client: Option<IpAddr>,
     /// Unmodified user agent of the client. It must not be stored in this form.
     pub user_agent: Option<Box<str>>,
+    /// Whether the console makes the request, in the same process.
+    pub is_console: bool,
     /// Route, once it is known.
     pub route: OnceLock<Route>,
     /// Caller, once authenticated.
@@ -117,6 +119,12 @@ impl RequestContext {
         Self { trace, ..self }
     }
 
+    /// Sets whether the console makes the request.
+    #[must_use]
+    pub fn with_console(self, is_console: bool) -> Self {
+        Self { is_console, ..self }
+    }
+
     fn with_origin(origin: Origin) -> Self {
         Self {
             id: RequestId::new(),
@@ -124,6 +132,7 @@ impl RequestContext {
             origin,
             client: None,
             user_agent: None,
+            is_console: false,
             route: OnceLock::new(),
             caller: OnceLock::new(),
             project: OnceLock::new(),

@@ -347,9 +347,9 @@ pub(super) fn security(policy: AccessPolicy) -> Value {
 
 pub(super) fn scheme_name(kind: SecretKind) -> &'static str {
     match kind {
-        SecretKind::Session => "session",
+        SecretKind::Session | SecretKind::Console => "session",
         SecretKind::Key => "key",
-        SecretKind::Token | SecretKind::Invitation => "token",
+        SecretKind::Token | SecretKind::Invitation | SecretKind::SignInLink => "token",
     }
 }
 

@@ -24,6 +24,7 @@ use tower::{Layer, Service};
 use super::{journal::slot::CounterKey, meter::Meter};
 use crate::{
     audit::denial_counts::DenialCounts,
+    auth::console::ConsoleRequest,
     base::{
         identity::secret::Secret,
         input::net::{Cidr, client_address},
@@ -115,7 +116,8 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
         let context = RequestContext::new(self.recorder.client_ip(&request), user_agent(&request));
-        let context = Arc::new(context.with_trace(trace_context(&request)));
+        let is_console = request.extensions().get::<ConsoleRequest>().is_some();
+        let context = Arc::new(context.with_trace(trace_context(&request)).with_console(is_console));
         request.extensions_mut().insert(Arc::clone(&context));
         let awaited = DisconnectGuard::new(&context);
         let method = request.method().clone();
@@ -187,7 +189,8 @@ impl Recorder {
         let Some(route) = context.route.get() else { return };
         let now = self.parts.clock.now();
         let counter = CounterKey {
-            project: context.project.get().copied(),
+            // The console's requests are not the project's usage. They are counted to know when the session was used.
+            project: context.project.get().copied().filter(|_| !context.is_console),
             credential: caller.credential_id(),
             route: route.number,
             day: now.date(),
