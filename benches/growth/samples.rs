@@ -33,6 +33,7 @@ const VALUES: &[(&str, &str, [&str; 4])] = &[
     ("/v1/audit-logs", "target", ["key_aa", "key_bb", "key_cc", "key_dd"]),
     ("/v1/audit-logs", "to", ["$to_many", "", "$to_few", "$to_none"]),
     ("/v1/events", "type", ["key.updated", "key.created", "key.rotated", "key.revoked"]),
+    ("/v1/keys", "name", ["key", "", "rare", "no such name"]),
     ("/v1/keys", "status", ["active", "", "expired", "revoked"]),
     ("/v1/operations", "resource_id", ["$resource_many", "$resource_disjoint", "$resource_few", "$resource_none"]),
     ("/v1/operations", "status", ["succeeded", "failed", "canceled", "running"]),
@@ -42,10 +43,12 @@ const VALUES: &[(&str, &str, [&str; 4])] = &[
     ("/v1/resources", "label", ["side=even", "side=odd", "rare", "side=none"]),
     ("/v1/resources", "phase", ["active", "failed", "updating", "pending"]),
     ("/v1/resources", "provider", ["north", "south", "west", "east"]),
+    ("/v1/tokens", "name", ["token", "", "rare", "no such name"]),
     // Not filters but ranges and groups: they differ in the number of counters and of groups.
     ("/v1/usage/breakdown", "from", ["$first_day", "", "$month", ""]),
     ("/v1/usage/breakdown", "group_by", ["key,route", "day", "route", "token"]),
     ("/v1/usage/breakdown", "to", ["$today", "", "$month", ""]),
+    ("/v1/users", "email", ["member", "", "rare", "nobody"]),
     ("/v1/users", "role", ["viewer", "", "admin", "member"]),
     ("/v1/webhooks/{webhook_id}/deliveries", "status", ["delivered", "", "failed", "pending"]),
 ];

@@ -61,7 +61,7 @@ pub const OF_PROJECT: &[Statement] = &[
         "keys",
         "WITH made AS (
              INSERT INTO keys (id, project_id, name, scopes, created_by, created_at, expires_at, hint)
-             SELECT pg_temp.row_id(n), '{project}'::uuid, 'key ' || n, ARRAY['users:read', 'tokens:introspect'], '{user}'::uuid,
+             SELECT pg_temp.row_id(n), '{project}'::uuid, CASE WHEN n % {few_keys} = 7 THEN 'rare ' ELSE '' END || 'key ' || n, ARRAY['users:read', 'tokens:introspect'], '{user}'::uuid,
                     pg_temp.row_time(n), CASE WHEN n % {few_keys} = 7 THEN pg_temp.row_time(n) + interval '1 second' END,
                     'sk_live_xxxx'
              FROM generate_series(0::bigint, {keys} - 1) AS n
@@ -72,7 +72,8 @@ pub const OF_PROJECT: &[Statement] = &[
     (
         "tokens",
         "INSERT INTO tokens (id, project_id, secret_hash, hint, name, scopes, issuer_key_id, depth, created_at, expires_at)
-         SELECT pg_temp.row_id(n), '{project}'::uuid, sha256(uuid_send(pg_temp.row_id(n))), 'cap_xxxx', 'token ' || n,
+         SELECT pg_temp.row_id(n), '{project}'::uuid, sha256(uuid_send(pg_temp.row_id(n))), 'cap_xxxx',
+                CASE WHEN n % {few_tokens} = 7 THEN 'rare ' ELSE '' END || 'token ' || n,
                 ARRAY['users:read'], pg_temp.row_id(n % {keys}), 1, pg_temp.row_time(n), now() + interval '30 days'
          FROM generate_series(0::bigint, {tokens} - 1) AS n",
     ),
@@ -81,7 +82,8 @@ pub const OF_PROJECT: &[Statement] = &[
         "INSERT INTO users (id, email, email_key, created_at)
          SELECT pg_temp.row_id(n), address, address, pg_temp.row_time(n)
          FROM generate_series(0::bigint, {members} - 1) AS n
-         CROSS JOIN LATERAL (SELECT 'member-{number}-' || n || '@example.com' AS address) AS made",
+         CROSS JOIN LATERAL (
+             SELECT CASE WHEN n % {few_members} = 7 THEN 'rare-' ELSE '' END || 'member-{number}-' || n || '@example.com' AS address) AS made",
     ),
     (
         "members",

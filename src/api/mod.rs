@@ -5,6 +5,7 @@
 pub mod audit_logs;
 pub mod events;
 pub mod keys;
+pub mod overview;
 pub mod projects;
 pub mod sessions;
 pub mod tokens;

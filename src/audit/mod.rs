@@ -34,6 +34,7 @@ pub mod chain;
 pub mod denial_counts;
 pub mod metrics;
 pub mod model;
+pub mod names;
 pub mod read_counts;
 pub mod repo;
 pub mod sealing;

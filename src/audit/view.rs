@@ -71,12 +71,17 @@ pub struct Entry {
     /// Actor.
     #[schemars(with = "Option<Actor>")]
     pub actor: Value,
+    /// Current name of the actor: the email address of a user, the name of a key or token. null if there is none, or if
+    /// it does not exist any more.
+    pub actor_name: Option<String>,
     /// Action.
     #[schemars(with = "Option<Action>")]
     pub action: Value,
     /// Object of the action; null if the action has none with an ID.
     #[schemars(with = "Option<Target>")]
     pub target: Value,
+    /// Current name of the object, like that of the actor; the URL of a webhook.
+    pub target_name: Option<String>,
     /// Outcome.
     #[schemars(with = "Option<Outcome>")]
     pub outcome: Value,
@@ -104,7 +109,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Converts a stored entry.
+    /// Converts a stored entry. [`names`](super::names) sets the names.
     pub fn from_stored(stored: StoredEntry) -> Result<Self> {
         let redacted = stored.payload.is_none();
         let mut content: Value = match &stored.payload {
@@ -118,8 +123,10 @@ impl Entry {
             project_id: (stored.project_id != DEPLOYMENT).then_some(stored.project_id),
             occurred_at: take("occurred_at"),
             actor: take("actor"),
+            actor_name: None,
             action: take("action"),
             target: take("target"),
+            target_name: None,
             outcome: take("outcome"),
             request_id: take("request_id"),
             source_ip: take("source_ip"),

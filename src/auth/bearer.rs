@@ -23,6 +23,7 @@ use crate::{
     base::{
         error::{Code, Error, Result},
         identity::{
+            access_policy::ANY_KIND,
             caller::{Bounds, Caller, ConsoleSession},
             scope::ScopeSet,
             secret::{Secret, SecretHash, SecretKind},
@@ -177,8 +178,8 @@ impl Authenticator {
                 ),
             ));
         }
-        let console = (kind == SessionKind::Console)
-            .then(|| ConsoleSession { authenticated_at: session.authenticated_at });
+        let console =
+            (kind == SessionKind::Console).then(|| ConsoleSession { authenticated_at: session.authenticated_at });
         let caller = Caller::Session { id: session.id, user_id: session.user_id, console };
         // Other nodes may extend the idle timeout, so the database is read again when it expires.
         let valid_until = Some(session.expires_at.min(idle_expires_at));
@@ -292,8 +293,8 @@ fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
             "This is not a CloudAPI credential: these start with sess_, sk_live_ or cap_ and end with a checksum; check that it was copied completely",
         )
     })?;
-    // Whether the secret of a console session is valid, only the console learns.
-    if secret.kind() == SecretKind::Console { Err(unknown_credential()) } else { Ok(secret) }
+    // Whether the secret of a console session is valid, only the console learns. The others are not credentials.
+    if ANY_KIND.contains(&secret.kind()) { Ok(secret) } else { Err(unknown_credential()) }
 }
 
 /// The secret of a request: that of its console session if the console makes it, otherwise that in its headers.

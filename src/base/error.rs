@@ -59,6 +59,7 @@ codes! {
         ScopeEscalation = "scope_escalation",
         RoleEscalation = "role_escalation",
         ImportNotAllowed = "import_not_allowed",
+        ReauthenticationRequired = "reauthentication_required",
         NotFound = "not_found",
         RouteNotFound = "route_not_found",
         MethodNotAllowed = "method_not_allowed",

@@ -85,6 +85,8 @@ macro_rules! names {
                     SessionCreated = "session.created", AuditTrail, "A user signed in.";
                     SessionRefused = "session.refused", AuditTrail, "A sign-in attempt failed.";
                     SessionRevoked = "session.revoked", AuditTrail, "A session was revoked.";
+                    SessionReauthenticated = "session.reauthenticated", AuditTrail, "The user of a session proved again who they are.";
+                    SignInLinkCreated = "sign_in_link.created", AuditTrail, "A link was created that signs a user in once.";
                     RequestDenied = "request.denied", AuditTrail, "Requests were rejected with 401 or 403; one entry counts those of a minute.";
                 }
             }

@@ -53,13 +53,13 @@ pub async fn run(settings: Settings, serve: ServeSettings, timing: ServerTiming)
         reload_on_hangup(tls.clone()).context("signal handlers could not be installed")?;
     }
     // Before PostgreSQL is started, because binding fails most often.
-    let tcp = TcpListener::bind(serve.listen).await.with_context(|| {
-        format!("CLOUDAPI_LISTEN (--listen) = {} cannot be bound; choose another address or port", serve.listen)
+    let tcp = TcpListener::bind(serve.address.listen).await.with_context(|| {
+        format!("CLOUDAPI_LISTEN (--listen) = {} cannot be bound; choose another address or port", serve.address.listen)
     })?;
     let metrics = listen_for_metrics(serve.metrics_listen).await?;
     let address = tcp.local_addr().context("the listening address is unknown")?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+    let url = serve.address.url(address, tls.is_some());
+    let console_url = serve.address.browser_url(address, tls.is_some());
     let ServerTiming { clock, pace, cloud } = timing;
     let mut options = app_options(&serve, &settings, &url, tls.is_some())?;
     options.webhooks.policy = pace;
@@ -81,7 +81,7 @@ pub async fn run(settings: Settings, serve: ServeSettings, timing: ServerTiming)
             let app = app(db::options_for_private(private.endpoint()), clock, options)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
-            let greet = async |app: &App| welcome::print_ready(app, &url, first_start).await;
+            let greet = async |app: &App| welcome::print_ready(app, &url, &console_url, first_start).await;
             let served_out = CancellationToken::new();
             let supervising = tokio::spawn(database::supervise_private(private, served_out.clone()));
             let served = serve_app(app, listeners, stop, load, greet).await;

@@ -113,6 +113,16 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self
     }
 
+    /// Marks the last route as one that hands out access. The user of a console session must have proved recently who
+    /// they are.
+    #[must_use]
+    pub fn recent_authentication(mut self) -> Self {
+        if let Some(row) = self.rows.last_mut() {
+            row.operation.needs_recent_authentication = true;
+        }
+        self
+    }
+
     fn row<H, T>(
         mut self,
         method: Method,
@@ -137,6 +147,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             query: None,
             conditional: false,
             resumable: false,
+            needs_recent_authentication: false,
             body: None,
             response: H::SHAPE,
             errors: &[],

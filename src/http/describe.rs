@@ -38,6 +38,8 @@ pub struct Operation {
     pub conditional: bool,
     /// Whether the route evaluates `Last-Event-ID`.
     pub resumable: bool,
+    /// Whether the route hands out access, so that the user of a console session must have proved recently who they are.
+    pub needs_recent_authentication: bool,
     /// Request body, if the route has one.
     pub body: Option<BodyShape>,
     /// Successful response.

@@ -11,11 +11,12 @@ use crate::{
         audit_logs::handlers as audit,
         events::handlers as events,
         keys::handlers as keys,
+        overview::handlers as overview,
         projects::handlers as projects,
-        sessions::handlers as sessions,
+        sessions::{handlers as sessions, reauthentication, sign_in},
         tokens::{handlers as tokens, introspection},
         usage::handlers as usage,
-        users::{acceptance as invitations, handlers as users},
+        users::{acceptance as invitations, handlers as users, profile},
         webhooks::handlers as webhooks,
     },
     auth::{gate::GateLayer, grant::Public},
@@ -41,24 +42,33 @@ use crate::{
 pub fn table() -> Api<App> {
     Api::new()
         .tag("sessions", "Signing in and out, for dashboards.")
-        .post("/v1/sessions", sessions::create, "Create a session")
+        .post("/v1/sessions", sign_in::create, "Create a session")
         .errors(&[Code::InvalidCredentials])
         .get("/v1/sessions", sessions::list, "List your sessions")
         .delete("/v1/sessions/current", sessions::revoke_current, "Revoke the current session")
         .errors(&[Code::RevocationUnconfirmed])
         .delete("/v1/sessions/{session_id}", sessions::revoke, "Revoke a session")
         .errors(&[Code::RevocationUnconfirmed])
+        .post(
+            "/v1/sessions/current/reauthenticate",
+            reauthentication::reauthenticate,
+            "Reauthenticate the session's user",
+        )
+        .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
         .tag("users", "People, as members of projects.")
         .events(api::users::event_schemas::schema_of)
+        .get("/v1/users/me", profile::me, "Get your profile")
         .post("/v1/users/me/password", users::change_password, "Change your password")
         .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
         .post("/v1/invitations/accept", invitations::accept, "Accept an invitation")
         .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])
         .get("/v1/users", users::list, "List users")
         .post("/v1/users", users::create, "Invite a user")
+        .recent_authentication()
         .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
         .get("/v1/users/{user_id}", users::get, "Get a user")
         .patch("/v1/users/{user_id}", users::update, "Change a user's role")
+        .recent_authentication()
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
         .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project")
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
@@ -66,6 +76,7 @@ pub fn table() -> Api<App> {
         .events(api::projects::event_schemas::schema_of)
         .get("/v1/projects", projects::list, "List projects")
         .post("/v1/projects", projects::create, "Create a project")
+        .get("/v1/projects/{project_id}/overview", overview::overview, "Get a project's overview")
         .get("/v1/projects/{project_id}", projects::get, "Get a project")
         .patch("/v1/projects/{project_id}", projects::update, "Update a project")
         .errors(&[Code::ProjectNotActive])
@@ -80,12 +91,14 @@ pub fn table() -> Api<App> {
         .tag("keys", "Credentials of a project, for servers and CI.")
         .events(api::keys::event_schemas::schema_of)
         .post("/v1/keys", keys::create, "Create a key")
+        .recent_authentication()
         .errors(&[Code::ScopeEscalation, Code::ProjectNotActive])
         .get("/v1/keys", keys::list, "List keys")
         .get("/v1/keys/{key_id}", keys::get, "Get a key")
         .patch("/v1/keys/{key_id}", keys::update, "Update a key")
         .errors(&[Code::RevocationUnconfirmed, Code::ScopeEscalation, Code::ProjectNotActive, Code::KeyRevoked])
         .post("/v1/keys/{key_id}/rotate", keys::rotate, "Rotate a key")
+        .recent_authentication()
         .errors(&[
             Code::RevocationUnconfirmed,
             Code::ScopeEscalation,
@@ -99,6 +112,7 @@ pub fn table() -> Api<App> {
         .tag("tokens", "Scoped, expiring credentials, for services.")
         .events(api::tokens::event_schemas::schema_of)
         .post("/v1/tokens", tokens::create, "Create a token")
+        .recent_authentication()
         .errors(&[Code::ScopeEscalation, Code::LimitReached, Code::ProjectNotActive])
         .post("/v1/tokens/introspect", introspection::introspect, "Introspect a key or token")
         .get("/v1/tokens", tokens::list, "List tokens")
@@ -169,6 +183,7 @@ pub fn table() -> Api<App> {
         .tag("webhooks", "Signed deliveries of a project's events to your URLs.")
         .events(api::webhooks::event_schemas::schema_of)
         .post("/v1/webhooks", webhooks::create, "Create a webhook")
+        .recent_authentication()
         .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive, Code::LimitReached])
         .get("/v1/webhooks", webhooks::list, "List webhooks")
         .get("/v1/webhooks/{webhook_id}", webhooks::get, "Get a webhook")
@@ -176,6 +191,7 @@ pub fn table() -> Api<App> {
         .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive])
         .delete("/v1/webhooks/{webhook_id}", webhooks::delete, "Delete a webhook")
         .post("/v1/webhooks/{webhook_id}/rotate-secret", webhooks::rotate_secret, "Rotate a webhook secret")
+        .recent_authentication()
         .errors(&[Code::ProjectNotActive, Code::RotationInProgress])
         .post("/v1/webhooks/{webhook_id}/test", webhooks::test, "Send a test event")
         .errors(&[Code::WebhookDisabled])

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::audit_logs::AuditContext,
     audit::{
-        read_counts,
+        names, read_counts,
         trail::{self, Filter},
         view::{Checkpoint, Entry, EntryFilter, ExportQuery},
     },
@@ -46,7 +46,8 @@ pub async fn list(
     context.reads.record(&mut db, grant.request(), tenant.project_id(), context.clock.now()).await?;
     context.db.pulse().notify_staged();
     let Page { items, next } = trail::list(&mut db, tenant, &filter, &page).await?;
-    let items = items.into_iter().map(Entry::from_stored).collect::<Result<_>>()?;
+    let mut items: Vec<_> = items.into_iter().map(Entry::from_stored).collect::<Result<_>>()?;
+    names::resolve(&mut db, &mut items).await?;
     Ok(List::new(Page { items, next }, grant.request().id))
 }
 

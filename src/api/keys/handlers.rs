@@ -91,7 +91,7 @@ pub async fn list(
     let now = store.clock.now();
     let mut db = store.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::list(&mut db, tenant, query.filter.status, now, &page).await?;
+    let page = repo::list(&mut db, tenant, &query.filter, now, &page).await?;
     Ok(List::new(page.map(|key| KeyView::new(key, now)), grant.request().id))
 }
 

@@ -4,4 +4,5 @@
 pub mod event_schemas;
 pub mod handlers;
 pub mod model;
+pub mod overview;
 pub mod repo;

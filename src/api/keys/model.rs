@@ -95,6 +95,9 @@ pub struct KeyFilter {
     pub project_id: Option<String>,
     /// Only keys with this status.
     pub status: Option<CredentialStatus>,
+    /// Only keys whose name contains this text, in upper or lower case.
+    #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = &"billing")]
+    pub name: Option<String>,
 }
 
 patch!(KeyPatch);

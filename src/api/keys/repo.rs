@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::model::StoredKey;
+use super::model::{KeyFilter, StoredKey};
 use crate::{
     base::{
         id::{self, KeyId},
@@ -35,10 +35,11 @@ macro_rules! unrecorded_keys {
             key_columns!(),
             " FROM (
                  SELECT id AS expired_id FROM (
-                     SELECT project_id, expires_at, id FROM keys
+                     SELECT project_id, expires_at, id, name FROM keys
                      WHERE (project_id, expires_at, id) > ($3, '-infinity', $5) AND state = 'active' AND expires_at IS NOT NULL
                      ORDER BY project_id, expires_at, id LIMIT 2000
-                 ) AS expiring WHERE project_id = $3 AND expires_at <= $4 ",
+                 ) AS expiring WHERE project_id = $3 AND expires_at <= $4
+                                 AND ($6 = '' OR strpos(lower(name), lower($6)) > 0) ",
             $page,
             " LIMIT $2
              ) AS expired CROSS JOIN LATERAL (SELECT ",
@@ -91,13 +92,14 @@ pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Res
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
-    status: Option<CredentialStatus>,
+    wanted: &KeyFilter,
     now: Timestamp,
     page: &PageRequest<id::Key>,
 ) -> sqlx::Result<Page<StoredKey, id::Key>> {
+    let (status, name) = (wanted.status, wanted.name.as_deref().unwrap_or_default());
     // Before the others, so that a key whose expiration is recorded in between is found twice and not missed.
     let unrecorded = match status {
-        Some(CredentialStatus::Expired) => list_unrecorded(&mut *db, tenant, now, page).await?,
+        Some(CredentialStatus::Expired) => list_unrecorded(&mut *db, tenant, name, now, page).await?,
         _ => Vec::new(),
     };
     let columns = concat!(key_columns!(), ", state");
@@ -105,14 +107,18 @@ pub async fn list(
         Some(_) => &[("project_id", "$3"), ("state", "$4")],
         None => &[("project_id", "$3")],
     };
-    let filter = match status {
-        Some(CredentialStatus::Active) => "expires_at IS NULL OR expires_at > $5",
-        _ => "",
+    let filter = match (status, name) {
+        (Some(CredentialStatus::Active), "") => "expires_at IS NULL OR expires_at > $5",
+        (Some(CredentialStatus::Active), _) => {
+            "(expires_at IS NULL OR expires_at > $5) AND strpos(lower(name), lower($6)) > 0"
+        }
+        (_, "") => "",
+        _ => "strpos(lower(name), lower($6)) > 0",
     };
     let scan = Scan { table: "keys", columns, key, filter, ..Scan::DEFAULT };
-    let mut listed = scan
-        .page(db, page, |query| query.bind(tenant.project_id()).bind(status.map(CredentialStatus::as_str)).bind(now))
-        .await?;
+    let status = status.map(CredentialStatus::as_str);
+    let mut listed =
+        scan.page(db, page, |query| query.bind(tenant.project_id()).bind(status).bind(now).bind(name)).await?;
     if !unrecorded.is_empty() {
         listed.items.extend(unrecorded);
         listed.items.sort_unstable_by_key(|key| key.id);
@@ -132,6 +138,7 @@ pub async fn list(
 async fn list_unrecorded(
     db: &mut PgConnection,
     tenant: Tenant,
+    name: &str,
     now: Timestamp,
     page: &PageRequest<id::Key>,
 ) -> sqlx::Result<Vec<StoredKey>> {
@@ -145,6 +152,7 @@ async fn list_unrecorded(
         .bind(tenant.project_id())
         .bind(now)
         .bind(KeyId::FIRST)
+        .bind(name)
         .fetch_all(db)
         .await
 }

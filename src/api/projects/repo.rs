@@ -98,6 +98,14 @@ pub struct Quota {
 
 impl Audited for Quota {}
 
+/// The quota of the tenant's project.
+pub async fn get_quota(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Quota>> {
+    sqlx::query_as("SELECT included, hard_limit FROM projects WHERE id = $1")
+        .bind(tenant.project_id())
+        .fetch_optional(db)
+        .await
+}
+
 /// A project's name and quota, with a row lock until the transaction ends. For the operator.
 pub async fn lock_quota(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<(String, Quota)>> {
     #[derive(sqlx::FromRow)]

@@ -1,74 +1,26 @@
 //! `/v1/sessions`.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 
 use super::{
-    created_change,
-    model::{IssuedSession, RevokedSession, SessionUser, SessionView, SignIn},
-    repo::{self, SessionClient},
+    model::{RevokedSession, SessionView},
+    repo,
 };
 use crate::{
-    audit::model::Actor,
-    auth::{
-        credentials::accounts,
-        grant::{Session, SignInClient},
-        passwords::Passwords,
-    },
+    auth::grant::Session,
     base::{
         action::Action,
-        error::{Code, Error, Result},
+        error::{Error, Result},
         id::{self, SessionId},
         identity::subject::Subject,
-        input::{
-            email::EmailKey,
-            page::{ListQuery, NoFilter},
-        },
+        input::page::{ListQuery, NoFilter},
     },
     http::{
-        request::extract::{JsonBody, PathId, Query},
-        response::{Created, Issued, Json, List},
+        request::extract::{PathId, Query},
+        response::{Json, List},
     },
     tx::{Change, Store},
 };
-
-/// Signs a user in.
-pub async fn create(
-    caller: SignInClient,
-    State(store): State<Store>,
-    State(passwords): State<Arc<Passwords>>,
-    body: JsonBody<SignIn>,
-) -> Result<Issued<IssuedSession>> {
-    let SignIn { email, password } = body.validate()?;
-    // A malformed address is looked up and verified like an unknown one, so that neither the response nor its timing
-    // reveals which addresses are known.
-    let key = EmailKey::of(&email);
-    // Another request may change the password after it was verified, or store a stronger hash of it. In this case, it
-    // is verified again.
-    let mut account_id = None;
-    for _ in 0..2 {
-        let account = accounts::find_by_email(&mut *store.db.acquire().await?, &email).await?;
-        account_id = account.as_ref().map(|account| account.id);
-        let stored = account.as_ref().and_then(|account| account.password_hash.clone());
-        let proof = passwords.verify_throttled(key.as_str(), password.clone(), stored.clone(), store.clock.now());
-        let proof = caller.request.while_connected(proof).await?;
-        let (Some(user), Some(proof)) = (account, proof) else { break };
-
-        let mut tx = store.writes.begin(&caller.request).await?;
-        if !accounts::lock_password_hash(tx.db(), user.id, stored.as_deref(), proof.upgrade.as_deref()).await? {
-            continue;
-        }
-        let (client, user) = (SessionClient::of(&caller.request), SessionUser { id: user.id, email: user.email });
-        let session = repo::issue_to(tx.db(), client, user, store.clock.now()).await?;
-        let change = created_change(&session).with_actor(Actor::user(session.user.id, session.id));
-        let location = format!("/v1/sessions/{}", session.id);
-        return tx.commit(change, Issued(Created { location, body: session })).await;
-    }
-    // For an unknown address, the audit trail stores nothing: it may be a password in the wrong field.
-    store.writes.record_refused(&caller.request, Change::refused(Action::SessionRefused, account_id)).await?;
-    Err(Error::new(Code::InvalidCredentials, "The email address or the password is wrong; check both and try again"))
-}
 
 /// Lists the user's valid sessions.
 pub async fn list(

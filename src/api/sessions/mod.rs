@@ -2,8 +2,11 @@
 //! with the scopes of the user's role in each.
 
 pub mod handlers;
+pub mod links;
 pub mod model;
+pub mod reauthentication;
 pub mod repo;
+pub mod sign_in;
 
 use crate::{base::action::Action, tx::Change};
 use model::IssuedSession;

@@ -10,6 +10,7 @@ use crate::{
     audit::model::Audited,
     auth::credentials::sessions::SessionKind,
     base::{
+        error::{Error, ItemCode, Result},
         etag::{EntityTag, Versioned},
         id::{SessionId, UserId},
         identity::secret::Secret,
@@ -20,24 +21,103 @@ use crate::{
 
 /// Maximum lifetime of a session.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Request to sign in.
+
+/// Request to sign in: with an email address and a password, or with a sign-in link.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{ "required": ["email", "password"] }, { "required": ["sign_in_link"] }]))]
 pub struct SignIn {
     /// Email address of the user.
     #[schemars(length(max = 254), example = "ada@example.com")]
-    pub email: String,
+    pub email: Option<String>,
     /// Password of the user.
     #[schemars(
-        with = "String",
+        with = "Option<String>",
         length(max = 1024),
         extend("format" = "password"),
         example = "correct horse battery staple"
     )]
-    pub password: SecretString,
+    pub password: Option<SecretString>,
+    /// Secret of a sign-in link, `lnk_…`, instead of an email address and a password. It works once, within 60 minutes.
+    #[schemars(with = "Option<String>", regex(pattern = LINK), extend("writeOnly" = true, "x-form" = LINK_FORM))]
+    pub sign_in_link: Option<SecretString>,
 }
 
-input!(SignIn);
+const LINK: &str = "^lnk_[0-9A-Za-z]{49}$";
+const LINK_FORM: &str = "the secret of a sign-in link, which is lnk_ and 49 letters and digits; copy it completely";
+
+/// What a user signs in with.
+#[derive(Debug)]
+pub enum SignInProof {
+    /// Email address and password.
+    Password {
+        /// Email address.
+        email: String,
+        /// Password.
+        password: SecretString,
+    },
+    /// Secret of a sign-in link.
+    Link(SecretString),
+}
+
+impl SignIn {
+    /// What the user signs in with.
+    pub fn proof(self) -> Result<SignInProof> {
+        match (self.email, self.password, self.sign_in_link) {
+            (Some(email), Some(password), None) => Ok(SignInProof::Password { email, password }),
+            (None, None, Some(link)) => Ok(SignInProof::Link(link)),
+            _ => Err(Error::invalid_member(
+                "/sign_in_link",
+                ItemCode::InvalidFormat,
+                "cannot be combined with 'email' or 'password'; send either the link or both of them",
+            )),
+        }
+    }
+}
+
+/// Request to confirm that the session's user is present: with the password, or with a sign-in link.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{ "required": ["password"] }, { "required": ["sign_in_link"] }]))]
+pub struct Reauthentication {
+    /// Password of the session's user.
+    #[schemars(
+        with = "Option<String>",
+        length(max = 1024),
+        extend("format" = "password", "writeOnly" = true),
+        example = "correct horse battery staple"
+    )]
+    pub password: Option<SecretString>,
+    /// Secret of a sign-in link of the session's user, `lnk_…`, instead of the password.
+    #[schemars(with = "Option<String>", regex(pattern = LINK), extend("writeOnly" = true, "x-form" = LINK_FORM))]
+    pub sign_in_link: Option<SecretString>,
+}
+
+/// Proof that the session's user is present.
+#[derive(Debug)]
+pub enum ReauthenticationProof {
+    /// Password.
+    Password(SecretString),
+    /// Secret of a sign-in link.
+    Link(SecretString),
+}
+
+impl Reauthentication {
+    /// Proof that the session's user is present.
+    pub fn proof(self) -> Result<ReauthenticationProof> {
+        match (self.password, self.sign_in_link) {
+            (Some(password), None) => Ok(ReauthenticationProof::Password(password)),
+            (None, Some(link)) => Ok(ReauthenticationProof::Link(link)),
+            _ => Err(Error::invalid_member(
+                "/sign_in_link",
+                ItemCode::InvalidFormat,
+                "cannot be combined with 'password'; send one of them",
+            )),
+        }
+    }
+}
+
+input!(SignIn, Reauthentication);
 
 /// A session, without its secret.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]

@@ -139,6 +139,24 @@ pub async fn get_unrevoked(db: &mut PgConnection, user: UserId, id: SessionId) -
     .await
 }
 
+/// Records that the user of a session proved who they are. None if the session was revoked.
+pub async fn set_authenticated(
+    db: &mut PgConnection,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> sqlx::Result<Option<SessionView>> {
+    sqlx::query_as(concat!(
+        "UPDATE sessions SET authenticated_at = $3 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING ",
+        session_columns!()
+    ))
+    .bind(id)
+    .bind(user)
+    .bind(now)
+    .fetch_optional(db)
+    .await
+}
+
 /// Revokes one of a user's sessions. Returns its previous status, or none if there is no such session.
 pub async fn revoke(
     db: &mut PgConnection,

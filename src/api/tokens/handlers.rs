@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 
 use super::{
-    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, NewToken, RevokedToken, TokenView},
+    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, NewToken, RevokedToken, TokenFilter, TokenView},
     repo::{self, Issuer, TokenRow},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
             subject::Subject,
             tenant::Tenant,
         },
-        input::page::{ListQuery, ProjectIdFilter},
+        input::page::ListQuery,
         runtime::clock::Timestamp,
     },
     http::{
@@ -89,13 +89,13 @@ fn expiry(expires_in: Option<u32>, issuer_end: Option<Timestamp>, now: Timestamp
 pub async fn list(
     grant: Grant<TokensRead>,
     State(store): State<Store>,
-    Query(query): Query<ListQuery<ProjectIdFilter>>,
+    Query(query): Query<ListQuery<TokenFilter>>,
 ) -> Result<List<TokenView>> {
     let page = query.page()?;
     let now = store.clock.now();
     let mut db = store.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::list(&mut db, tenant, &page).await?;
+    let page = repo::list(&mut db, tenant, query.filter.name.as_deref(), &page).await?;
     Ok(List::new(page.map(|token| TokenView::new(token, now)), grant.request().id))
 }
 

@@ -13,7 +13,7 @@ use crate::{
             scope::{Scope, ScopeSet},
             secret::Secret,
         },
-        input::{schema::input, text::NO_CONTROL_CHARACTERS},
+        input::{page::ListQuery, schema::input, text::NO_CONTROL_CHARACTERS},
         runtime::clock::Timestamp,
     },
 };
@@ -40,7 +40,17 @@ pub struct NewToken {
     pub expires_in: Option<u32>,
 }
 
-input!(NewToken);
+/// Filter of the list of tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct TokenFilter {
+    /// Project of the tokens. Required with a session, because its user can be in several projects.
+    pub project_id: Option<String>,
+    /// Only tokens whose name contains this text, in upper or lower case.
+    #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = &"ci-")]
+    pub name: Option<String>,
+}
+
+input!(NewToken, ListQuery<TokenFilter>);
 
 /// A token as stored in the database.
 #[derive(Debug, sqlx::FromRow)]

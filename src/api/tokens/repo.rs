@@ -116,6 +116,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: TokenId) -> sqlx::Re
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
+    name: Option<&str>,
     page: &PageRequest<id::Token>,
 ) -> sqlx::Result<Page<StoredToken, id::Token>> {
     let scan = Scan {
@@ -124,9 +125,10 @@ pub async fn list(
                   issuer_key_id, issuer_token_id, issuer_user_id, issuer_membership_id",
         item: token_columns!(),
         key: &[("project_id", "$3")],
+        filter: if name.is_some() { "strpos(lower(name), lower($4)) > 0" } else { "" },
         ..Scan::DEFAULT
     };
-    scan.page(db, page, |query| query.bind(tenant.project_id())).await
+    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(name)).await
 }
 
 /// Revokes one of the tenant's tokens, and with it every token issued under it. Returns its previous status, or none if

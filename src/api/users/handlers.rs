@@ -50,7 +50,7 @@ pub async fn list(
     let page = query.page()?;
     let mut db = store.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::list(&mut db, tenant, query.filter.role, &page).await?;
+    let page = repo::list(&mut db, tenant, &query.filter, &page).await?;
     Ok(List::new(page, grant.request().id))
 }
 
@@ -251,6 +251,7 @@ pub async fn change_password(
     }
     let sessions_revoked =
         sessions::repo::revoke_others(tx.db(), session.user_id, session.id, store.clock.now()).await?;
+    sessions::links::delete_all(tx.db(), session.user_id).await?;
     // Invalidates the other sessions, which depend on their user.
     tx.invalidate(Subject::User(session.user_id));
     let change =

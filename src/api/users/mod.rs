@@ -6,4 +6,5 @@ pub mod event_schemas;
 pub mod handlers;
 pub mod invitations;
 pub mod model;
+pub mod profile;
 pub mod repo;

@@ -7,11 +7,12 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api::sessions::model::SessionView,
     audit::model::Audited,
     base::{
         etag::{EntityTag, Versioned},
         id::{ProjectId, UserId},
-        identity::{role::Role, secret::Secret},
+        identity::{role::Role, secret::Secret, tenant::ProjectStatus},
         input::{
             email::Email,
             page::ListQuery,
@@ -78,6 +79,57 @@ impl Versioned for Member {
     }
 }
 
+/// The profile of a session's user.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Profile {
+    /// User ID.
+    pub id: UserId,
+    /// Email address, also used to sign in.
+    pub email: Email,
+    /// Creation time of the account.
+    pub created_at: Timestamp,
+    /// Whether the user has set a password. Without one, the user signs in with links from the operator.
+    pub has_password: bool,
+    /// The session that sent the request.
+    pub session: SessionView,
+    /// Memberships in projects, at most 100, in the order of `GET /v1/projects`.
+    #[schemars(length(max = 100))]
+    pub memberships: Vec<ProfileMembership>,
+    /// Whether the user has more memberships. `GET /v1/projects` lists all projects.
+    pub has_more_memberships: bool,
+}
+
+impl Versioned for Profile {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &["session"])
+    }
+}
+
+/// Membership of a session's user in a project.
+#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[schemars(rename = "ProfileMembership")]
+pub struct ProfileMembership {
+    /// Project ID.
+    pub project_id: ProjectId,
+    /// Name of the project.
+    pub project_name: String,
+    /// Status of the project.
+    pub project_status: ProjectStatus,
+    /// Role in the project.
+    pub role: Role,
+}
+
+/// A session's user, as stored in the database.
+#[derive(Debug, sqlx::FromRow)]
+pub struct ProfileAccount {
+    /// Email address.
+    pub email: Email,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Whether the user has set a password.
+    pub has_password: bool,
+}
+
 /// Filter of the list of users.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct UserFilter {
@@ -85,6 +137,9 @@ pub struct UserFilter {
     pub project_id: Option<String>,
     /// Only users with this role.
     pub role: Option<Role>,
+    /// Only users whose email address contains this text, in upper or lower case.
+    #[schemars(length(min = 1, max = 254), regex(pattern = NO_CONTROL_CHARACTERS), example = &"ada@")]
+    pub email: Option<String>,
 }
 
 /// Request to invite a user.

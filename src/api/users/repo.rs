@@ -1,8 +1,8 @@
 //! SQL for users and their memberships.
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::model::{Member, MemberAccount, MemberStatus};
+use super::model::{Member, MemberAccount, MemberStatus, ProfileAccount, ProfileMembership, UserFilter};
 use crate::{
     auth::credentials::accounts::Account,
     base::{
@@ -10,11 +10,14 @@ use crate::{
         identity::{role::Role, tenant::Tenant},
         input::{
             email::Email,
-            page::{Page, PageRequest},
+            page::{Order, Page, PageRequest},
         },
         runtime::clock::Timestamp,
     },
-    db::lists::scan::Scan,
+    db::{
+        Stamped,
+        lists::scan::{self, Scan},
+    },
 };
 
 /// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing
@@ -159,9 +162,10 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Res
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
-    role: Option<Role>,
+    wanted: &UserFilter,
     page: &PageRequest<id::User>,
 ) -> sqlx::Result<Page<Member, id::User>> {
+    let (role, email) = (wanted.role, wanted.email.as_deref().unwrap_or_default());
     let key: &[_] = match role {
         Some(_) => &[("project_id", "$3"), ("role", "$4")],
         None => &[("project_id", "$3")],
@@ -175,7 +179,51 @@ pub async fn list(
         item: "s.public_id AS id, s.role, s.status,
                CASE s.status WHEN 'invited' THEN coalesce(s.invited_as, u.email) ELSE u.email END AS email,
                CASE s.status WHEN 'invited' THEN s.created_at ELSE u.created_at END AS created_at",
+        filter: match email {
+            "" => "",
+            _ => {
+                "strpos(lower(CASE s.status WHEN 'invited' THEN coalesce(s.invited_as, u.email) ELSE u.email END), lower($5)) > 0"
+            }
+        },
         ..Scan::DEFAULT
     };
-    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(role)).await
+    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(role).bind(email)).await
+}
+
+/// Maximum number of memberships in a profile.
+const MAX_MEMBERSHIPS: u8 = 100;
+
+/// The first memberships of a user.
+pub async fn memberships_of(
+    db: &mut PgConnection,
+    user: UserId,
+) -> sqlx::Result<Stamped<Page<ProfileMembership, id::Project>>> {
+    let page = PageRequest { limit: MAX_MEMBERSHIPS, order: Order::Asc, after: ProjectId::FIRST };
+    let scan = Scan {
+        table: "members",
+        columns: "user_id, project_id, status, role",
+        key: &[("user_id", "$3")],
+        id: "project_id",
+        lookup: "LEFT JOIN LATERAL (SELECT id, name, status FROM projects WHERE id = s.project_id OFFSET 0) AS p ON true",
+        item: "p.id AS project_id, p.name AS project_name, p.status AS project_status, s.role",
+        filter: "s.status = 'active' AND p.id IS NOT NULL",
+        ..Scan::DEFAULT
+    };
+    let sql = AssertSqlSafe(format!(
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, l.scan_id IS NOT NULL AS is_found, l.project_id,
+                l.project_name, l.project_status, l.role, l.scan_id, l.scan_fits, l.scan_stops
+         FROM auth_clock a LEFT JOIN LATERAL ({}) AS l ON true ORDER BY l.scan_id",
+        scan.sql(page.order, scan::PAGE_ROWS)
+    ));
+    let rows = sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).fetch_all(db).await?;
+    let Stamped { stamp, value } = Stamped::collect(rows)?;
+    Ok(Stamped { stamp, value: scan::into_page(&page, value) })
+}
+
+/// The account of a session's user.
+pub async fn profile_account(db: &mut PgConnection, user: UserId) -> sqlx::Result<Option<ProfileAccount>> {
+    sqlx::query_as("SELECT email, created_at, password_hash IS NOT NULL AS has_password FROM users WHERE id = $1")
+        .bind(user)
+        .fetch_optional(db)
+        .await
 }

@@ -1,15 +1,16 @@
 //! Checks whether a caller's kind of credential, network, project and scopes allow an operation.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use crate::base::{
     error::{Code, Error, Result},
     identity::{
         access_policy::{AccessPolicy, SelfAccess},
-        caller::Caller,
+        caller::{Caller, ConsoleSession},
         secret::SecretKind,
         tenant::ProjectStatus,
     },
+    runtime::clock::Timestamp,
     target::segments,
 };
 
@@ -50,6 +51,27 @@ pub(crate) fn admit(caller: &Caller, policy: AccessPolicy, path: &str, client: O
         )),
         _ if scopes.contains_any(wanted) => Ok(()),
         _ => Err(Error::insufficient_scope(wanted)),
+    }
+}
+
+/// Time for which a proof of identity of a console session's user is recent.
+const RECENT: Duration = Duration::from_secs(15 * 60);
+
+/// Checks that the user of a console session has proved recently who they are. Other credentials are not in a browser,
+/// where somebody else could use them.
+pub(crate) fn require_recent_authentication(caller: &Caller, now: Timestamp) -> Result<()> {
+    match caller {
+        Caller::Session { console: Some(ConsoleSession { authenticated_at }), .. }
+            if authenticated_at.plus(RECENT) <= now =>
+        {
+            Err(Error::new(
+                Code::ReauthenticationRequired,
+                format!(
+                    "You last proved who you are at {authenticated_at}, more than 15 minutes ago; do it again with POST /v1/sessions/current/reauthenticate, then repeat the request"
+                ),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -44,7 +44,7 @@ use crate::{
         },
     },
 };
-use admission::admit;
+use admission::{admit, require_recent_authentication};
 use retry::{ReadRetry, RequestCopy, is_retryable};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -132,6 +132,9 @@ impl GateConfig {
                     let _ = context.project.set(project);
                 }
                 admit(caller, self.operation.policy, head.uri.path(), context.client)?;
+                if self.operation.needs_recent_authentication {
+                    require_recent_authentication(caller, self.authenticator.clock.now())?;
+                }
                 caller.project_id().map_or(Ok(()), |project| self.quota.require(project))?;
                 rate_limit = self.limits.record_use(caller);
                 rate_limit.as_ref().map_or(Ok(()), RateLimitStatus::require)?;

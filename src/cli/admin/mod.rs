@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -47,7 +48,7 @@ use crate::{
         },
     },
     db,
-    server::config::Settings,
+    server::config::{AddressSettings, Settings},
     tx::{Change, Writes},
 };
 
@@ -95,6 +96,23 @@ pub enum Admin {
         #[arg(long)]
         json: bool,
     },
+    /// Print a link that signs a user in to the console.
+    ///
+    /// The link works once, within 60 minutes. Whoever opens it is signed in as this user. The address is
+    /// CLOUDAPI_PUBLIC_URL, or else the address that the server listens on.
+    ConsoleLink {
+        /// Email address of the user.
+        #[arg(long)]
+        email: String,
+        #[command(flatten)]
+        address: AddressSettings,
+        /// Certificate of the server, which then serves https.
+        #[arg(long, env = "CLOUDAPI_TLS_CERT", value_name = "FILE")]
+        tls_cert: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a session for a user.
     Session {
         /// Email address of the user.
@@ -119,6 +137,9 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
         Admin::Bootstrap { email, project, json, .. } => bootstrap(&writes, &email, project, password, json).await,
         Admin::Project { project, included, hard_limit, resources, json } => {
             quota::set(&writes, &project, (included, hard_limit), &resources, json).await
+        }
+        Admin::ConsoleLink { email, address, tls_cert, json } => {
+            console_link(&writes, &email, &address, tls_cert.is_some(), json).await
         }
         Admin::ReplaceKey { json } => replace_key(&writes, &settings, json).await,
         Admin::Session { email, json } => session(&writes, &email, json).await,
@@ -201,13 +222,39 @@ async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<Str
     Ok(if json { session_json(&session)?.to_string() } else { session.token.expose().to_owned() })
 }
 
+async fn console_link(
+    writes: &Writes,
+    email: &str,
+    address: &AddressSettings,
+    https: bool,
+    json: bool,
+) -> anyhow::Result<String> {
+    let email = parse_email(email)?;
+    if address.public_url.is_none() && address.listen.port() == 0 {
+        bail!(
+            "the port of the server is unknown, because CLOUDAPI_LISTEN has port 0; set CLOUDAPI_PUBLIC_URL (--public-url)"
+        );
+    }
+    let now = Clock::system().now();
+    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
+    let user = account(tx.db(), &email).await?;
+    let link = sessions::links::issue(tx.db(), user.id, now).await?;
+    let link = tx.commit(sessions::links::created_change(user.id), link).await?;
+    let url = sessions::links::url(&address.browser_url(address.listen, https), &link);
+    let expires_at = now.plus(sessions::links::LIFETIME);
+    Ok(if json { json!({ "url": url, "expires_at": expires_at }).to_string() } else { url })
+}
+
 /// Issues a session for the user with this email address.
 pub async fn issue_session(db: &mut PgConnection, email: &Email, now: Timestamp) -> anyhow::Result<IssuedSession> {
-    let account = accounts::find_by_email(db, email.as_str()).await?;
-    let Account { id, email, .. } = account.with_context(|| {
-        format!("there is no user {email}; create one with 'cloudapi admin bootstrap --email {email} --project NAME'")
-    })?;
+    let Account { id, email, .. } = account(db, email).await?;
     Ok(sessions::repo::issue(db, id, email, now).await?)
+}
+
+async fn account(db: &mut PgConnection, email: &Email) -> anyhow::Result<Account> {
+    accounts::find_by_email(db, email.as_str()).await?.with_context(|| {
+        format!("there is no user {email}; create one with 'cloudapi admin bootstrap --email {email} --project NAME'")
+    })
 }
 
 fn session_json(session: &IssuedSession) -> anyhow::Result<Value> {

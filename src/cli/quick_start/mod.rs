@@ -1,5 +1,5 @@
-//! The key and the session that a server shows when it starts on a terminal. There is only one of each: a start rotates
-//! the key's secret, which invalidates the previous one, and replaces the session.
+//! The key, the session and the sign-in link that a server shows when it starts on a terminal. There is only one of each:
+//! a start rotates the key's secret, which invalidates the previous one, and replaces the session and the link.
 
 pub mod demo;
 pub(crate) mod welcome;
@@ -35,8 +35,19 @@ use crate::{
 /// Name of the key.
 const NAME: &str = "quick start";
 
-/// Issues a session and a key for the demo project, to show on the terminal.
-pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
+/// Secrets to show on the terminal.
+#[derive(Debug)]
+pub struct QuickStart {
+    /// Session of the demo project's owner.
+    pub session: Secret,
+    /// Key of the demo project.
+    pub key: Secret,
+    /// Link that signs the owner in to the console.
+    pub link: Secret,
+}
+
+/// Issues a session, a key and a sign-in link for the demo project.
+pub async fn credentials(app: &App) -> anyhow::Result<QuickStart> {
     let request = Arc::new(RequestContext::system());
     let now = app.store.clock.now();
     let mut tx = app.store.writes.begin(&request).await?;
@@ -52,7 +63,10 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
     let secret = Secret::generate(SecretKind::Key);
     let (key, change) = issue_key(&mut tx, key, &secret, now, session.expires_at).await?;
     store(tx.db(), key, session.id).await?;
-    tx.commit(change, (session.token, secret)).await.map_err(Into::into)
+    sessions::links::delete_all(tx.db(), demo::OWNER).await?;
+    let link = sessions::links::issue(tx.db(), demo::OWNER, now).await?;
+    tx.add_change(sessions::links::created_change(demo::OWNER));
+    tx.commit(change, QuickStart { session: session.token, key: secret, link }).await.map_err(Into::into)
 }
 
 /// Rotates the secret of `key` if the key exists and is not revoked, or else creates a new key.

@@ -8,8 +8,11 @@ use std::{
 
 use super::demo;
 use crate::{
-    base::identity::secret::Secret,
-    cli::{quick_start, support::output::announce},
+    api::sessions::links,
+    cli::{
+        quick_start::{self, QuickStart},
+        support::output::announce,
+    },
     server::state::App,
 };
 
@@ -31,27 +34,36 @@ pub fn print_starting(data_dir: &Path) {
 }
 
 /// Prints the welcome of a server on its private PostgreSQL.
-pub async fn print_ready(app: &App, url: &str, first_start: bool) -> anyhow::Result<()> {
+pub async fn print_ready(app: &App, url: &str, console_url: &str, first_start: bool) -> anyhow::Result<()> {
     print_listening(url);
     let reference = format!("\nInteractive API reference: {url}/docs");
     if !demo::is_loaded(app).await? {
         let hint = "cloudapi admin bootstrap --email YOU@EXAMPLE.COM --project NAME";
         announce(&format!("{reference}\nCreate a first project with: {hint}"));
     } else if io::stdout().is_terminal() {
-        let (session, key) = quick_start::credentials(app).await?;
-        announce(&examples(url, &session, &key, first_start));
+        let issued = quick_start::credentials(app).await?;
+        announce(&examples(url, console_url, &issued, first_start));
     } else {
-        announce(&format!("{reference}\nCreate a session with: cloudapi admin session --email {}", demo::OWNER_EMAIL));
+        let email = demo::OWNER_EMAIL;
+        announce(&format!(
+            "{reference}\nOpen the console with the link from: cloudapi admin console-link --email {email}\n\
+             Create a session with: cloudapi admin session --email {email}"
+        ));
     }
     Ok(())
 }
 
-fn examples(url: &str, session: &Secret, key: &Secret, first_start: bool) -> String {
+fn examples(url: &str, console_url: &str, issued: &QuickStart, first_start: bool) -> String {
     let greeting = if first_start { "Created a new database with the example data." } else { "Welcome back." };
-    let (session, key) = (session.expose(), key.expose());
+    let (session, key) = (issued.session.expose(), issued.key.expose());
+    let link = links::url(console_url, &issued.link);
     format!(
         r#"
-{greeting} Interactive API reference: {url}/docs
+{greeting} Open the console. This link works once, within 60 minutes:
+
+  {link}
+
+Interactive API reference: {url}/docs
 Paste this into another terminal. The next start on a terminal replaces this key and this session:
 
   export CLOUDAPI_URL={url}

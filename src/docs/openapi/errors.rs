@@ -43,6 +43,9 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
             codes.push(Code::OutcomeUnknown);
         }
     }
+    if operation.needs_recent_authentication {
+        codes.push(Code::ReauthenticationRequired);
+    }
     if !operation.policy.scopes().is_empty() {
         codes.push(Code::InsufficientScope);
     }

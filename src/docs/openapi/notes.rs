@@ -4,14 +4,25 @@
 pub const NOTES: &[(&str, &str)] = &[
     (
         "sessions_create",
-        "Signs a user in with an email address and a password. The response is the only one that contains the \
-         session's secret. The response to a wrong password and to an unknown address is the same. A session ends when \
+        "Signs a user in with an email address and a password, or with a sign-in link. The response is the only one that \
+         contains the session's secret. The response to a wrong password and to an unknown address is the same. A link \
+         works once, within 60 minutes. A session ends when \
          its user signs out or changes the password in another session, 30 days after its creation, or after 12 hours \
          without a request.",
     ),
     ("sessions_list", "Lists your active sessions. Sessions that have ended are not included."),
     ("sessions_revoke_current", "Signs out: ends the session that sends the request."),
     ("sessions_revoke", "Ends one of your sessions. Repeating the request returns the same response."),
+    (
+        "sessions_reauthenticate",
+        "Proves again that the session's user is present, with the password or with a sign-in link. A session of the \
+         console needs that every 15 minutes for operations that hand out access; otherwise they return 403 \
+         `reauthentication_required`. Other sessions do not need it.",
+    ),
+    (
+        "users_me",
+        "Returns the session's user, the session, and the user's first 100 memberships with the role in each project.",
+    ),
     (
         "users_change_password",
         "Changes your password and ends your other sessions. Repeating the request fails, because `current_password` \
@@ -28,6 +39,12 @@ pub const NOTES: &[(&str, &str)] = &[
         "projects_list",
         "Lists the projects that your credential can see: with a session, all projects that its user is a member of; \
          with a key or token, its own project.",
+    ),
+    (
+        "projects_overview",
+        "Summarizes a project in one call: usage of the current month by day, quota, numbers of keys, keys that expire \
+         within 14 days or were not used for 90 days, webhooks that are disabled or fail, and resources with conditions. A \
+         part that the caller has no scope for is null.",
     ),
     ("projects_create", "Creates a project. The session's user becomes its owner."),
     (

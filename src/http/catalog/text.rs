@@ -76,8 +76,8 @@ pub const fn of(code: Code) -> Text {
             example: "This credential was revoked; use another one",
         },
         Code::InvalidCredentials => Text {
-            meaning: "The email address or the password is wrong. The response does not say which.",
-            remedy: "Check both and try again.",
+            meaning: "The email address or the password is wrong, which the response does not tell apart, or the sign-in link was used before or has expired.",
+            remedy: "Check both and try again. A sign-in link works once, within 60 minutes: ask the operator for a new one.",
             example: "The email address or the password is wrong; check both and try again",
         },
         Code::InsufficientScope => Text {
@@ -94,6 +94,11 @@ pub const fn of(code: Code) -> Text {
             meaning: "The key is restricted to the networks in its 'allowed_ips', and the request came from another address. A token has the restriction of the key that it was issued under.",
             remedy: "Send the request from one of those networks, or change the key's 'allowed_ips'. If the server is behind a proxy, ask the operator whether the server is configured to trust the proxy.",
             example: "This credential may not be used from 203.0.113.7; use it from an address in its key's allowed_ips, or change allowed_ips",
+        },
+        Code::ReauthenticationRequired => Text {
+            meaning: "The operation hands out access, and the user of this console session last proved who they are more than 15 minutes ago. Only sessions of the console get this error.",
+            remedy: "Enter your password, or use a sign-in link, with POST /v1/sessions/current/reauthenticate. Then send the request again.",
+            example: "You last proved who you are at 2026-03-31T12:00:00.000Z, more than 15 minutes ago; do it again with POST /v1/sessions/current/reauthenticate, then repeat the request",
         },
         Code::ProjectSuspended => Text {
             meaning: "The project is suspended. Its keys and tokens do not work until it is resumed. No data is lost.",
@@ -271,8 +276,8 @@ pub const fn of(code: Code) -> Text {
             example: "1 member is invalid; 'errors' says which and why",
         },
         Code::InvalidCurrentPassword => Text {
-            meaning: "The current password in the request is wrong. The password was not changed.",
-            remedy: "Send the password that you sign in with as 'current_password'. If you have forgotten it, ask the operator to set a new one.",
+            meaning: "The current password in the request is wrong. Nothing was changed.",
+            remedy: "Send the password that you sign in with. If you have forgotten it, ask the operator to set a new one.",
             example: "'current_password' is not your password; check it, or ask the operator to set a new one",
         },
         Code::RateLimited => Text {

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, types::Json};
 use super::{operations::operation_columns, resource_columns};
 use crate::{
     base::{
-        id,
+        id::{self, ResourceId},
         identity::tenant::Tenant,
         input::page::{Page, PageRequest},
     },
@@ -123,6 +123,33 @@ async fn live_resources(
         ..Scan::DEFAULT
     };
     scan.page(db, page, |query| query.bind(tenant.project_id())).await
+}
+
+/// Maximum number of resources in [`with_conditions`].
+const MAX_WITH_CONDITIONS: i64 = 10;
+
+/// The newest resources of the tenant that have a condition.
+pub async fn with_conditions(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    kinds: &[Kind],
+) -> sqlx::Result<Vec<StoredResource>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(""),
+        " FROM (SELECT ",
+        resource_columns!(""),
+        " FROM resources
+           WHERE (project_id, created_at, id) < ($1, 'infinity', $2) AND conditions <> '[]' AND phase <> 'deleted'
+           ORDER BY project_id DESC, created_at DESC, id DESC LIMIT 100) AS r
+         WHERE project_id = $1 AND kind = ANY ($3) ORDER BY created_at DESC, id DESC LIMIT $4"
+    ))
+    .bind(tenant.project_id())
+    .bind(ResourceId::LAST)
+    .bind(texts(kinds, Kind::as_str))
+    .bind(MAX_WITH_CONDITIONS)
+    .fetch_all(db)
+    .await
 }
 
 /// Lists the tenant's operations on resources of some kinds.

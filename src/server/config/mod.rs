@@ -8,7 +8,7 @@ pub mod redaction;
 
 use std::{
     env,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -68,21 +68,48 @@ impl ServeSettings {
     }
 }
 
-/// Settings of a server.
+/// Where a server listens, and where clients reach it.
 #[derive(Clone, Debug, Args)]
-pub struct ServeSettings {
+pub struct AddressSettings {
     /// Address to serve on. A port alone, such as 8081, means 127.0.0.1. Port 0 picks a free port; the server prints
     /// the actual address.
     #[arg(long, env = "CLOUDAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen)]
     pub listen: SocketAddr,
 
-    /// Address to serve /metrics on, for Prometheus, or "off". [default: 127.0.0.1:9464, if it is free]
-    #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", value_parser = metrics_listen)]
-    pub metrics_listen: Option<MetricsListen>,
-
     /// URL at which clients reach this server. [default: http:// (with TLS https://) and the listen address]
     #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
     pub public_url: Option<String>,
+}
+
+impl AddressSettings {
+    /// URL at which clients reach the server that listens on `address`.
+    pub fn url(&self, address: SocketAddr, https: bool) -> String {
+        let scheme = if https { "https" } else { "http" };
+        self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
+    }
+
+    /// URL at which a browser on the same machine reaches it: without a public URL, the loopback address if the server
+    /// listens on all addresses.
+    pub fn browser_url(&self, address: SocketAddr, https: bool) -> String {
+        let loopback: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let ip = if address.ip().is_unspecified() { loopback } else { address.ip() };
+        self.url(SocketAddr::new(ip, address.port()), https)
+    }
+}
+
+/// Settings of a server.
+#[derive(Clone, Debug, Args)]
+pub struct ServeSettings {
+    /// Addresses.
+    #[command(flatten)]
+    pub address: AddressSettings,
+
+    /// Address to serve /metrics on, for Prometheus, or "off". [default: 127.0.0.1:9464, if it is free]
+    #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", value_parser = metrics_listen)]
+    pub metrics_listen: Option<MetricsListen>,
 
     /// Rate limit per credential, as REQUESTS/SECONDS. A key's own limit takes precedence. [default: no limit]
     #[arg(long, env = "CLOUDAPI_RATE_LIMIT", value_name = "LIMIT")]
@@ -211,6 +238,22 @@ fn http_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn browser_reaches_a_server_on_all_addresses_by_loopback() {
+        let settings = |public_url: Option<&str>, listen: &str| AddressSettings {
+            listen: listen.parse().unwrap(),
+            public_url: public_url.map(str::to_owned),
+        };
+        let url = |public_url, listen, https| {
+            let settings = settings(public_url, listen);
+            settings.browser_url(settings.listen, https)
+        };
+        assert_eq!(url(None, "0.0.0.0:8080", false), "http://127.0.0.1:8080");
+        assert_eq!(url(None, "[::]:8443", true), "https://[::1]:8443");
+        assert_eq!(url(None, "192.0.2.7:80", false), "http://192.0.2.7:80");
+        assert_eq!(url(Some("https://api.example.com"), "0.0.0.0:8080", false), "https://api.example.com");
+    }
 
     #[test]
     fn public_url_is_http_without_trailing_slash() {

@@ -40,7 +40,7 @@ async fn user_of_another_project_is_not_found() {
     let app = TestApp::shared().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = owner.key().await;
-    for id in [stranger.user_id.to_string(), "usr_123".into(), "key_123".into(), "me".into()] {
+    for id in [stranger.user_id.to_string(), "usr_123".into(), "key_123".into(), "mine".into()] {
         key.get(&format!("/v1/users/{id}")).await.problem(404, "not_found");
         owner.get(&format!("/v1/users/{id}?project_id={}", owner.project)).await.problem(404, "not_found");
     }

@@ -1,6 +1,6 @@
 //! The published reference: every example request, and every member of each example response with its type.
 
-use cloudapi::cli::quick_start::{self, demo};
+use cloudapi::cli::quick_start::{self, QuickStart, demo};
 use serde_json::{Value, json};
 
 use crate::support::{Identity, Key, Session, TestApp};
@@ -28,7 +28,7 @@ fn assert_same_members(given: &Value, shown: &Value) {
 /// Loads the reference's examples like a first start does. Returns a session and a key.
 async fn set_up(app: &TestApp) -> (Session<'_>, Key<'_>) {
     demo::load_if_empty(app).await.unwrap();
-    let (session, key) = quick_start::credentials(app).await.unwrap();
+    let QuickStart { session, key, .. } = quick_start::credentials(app).await.unwrap();
     let session = Session {
         app,
         user_id: "usr_8f1".parse().unwrap(),

@@ -41,6 +41,10 @@ async fn request(app: &TestApp, fixture: &Fixture<'_>, operation: &Operation) ->
             app.set_password(&user, "a long enough password").await;
             json!({ "email": user.email, "password": "a long enough password" })
         }
+        "POST /v1/sessions/current/reauthenticate" => {
+            app.set_password(owner, "a long enough password").await;
+            json!({ "password": "a long enough password" })
+        }
         "POST /v1/users/me/password" => {
             app.set_password(owner, "a long enough password").await;
             json!({ "current_password": "a long enough password", "new_password": "another long password" })

@@ -15,8 +15,9 @@ async fn every_list_rejects_filters_that_cannot_match_with_the_expected_form() {
     let key = owner.key().await;
     let mut tried = 0;
     for operation in operations(&routes::table()).filter(|operation| operation.method == Method::GET) {
-        // Projects are looked up, and cursors have their own error.
-        for (name, schema) in parameters(operation).filter(|(name, _)| !matches!(*name, "project_id" | "cursor")) {
+        // Projects are looked up, cursors have their own error, and any text can be a part of a name or of an address.
+        let is_free = |name: &str| matches!(name, "project_id" | "cursor" | "name" | "email");
+        for (name, schema) in parameters(operation).filter(|(name, _)| !is_free(name)) {
             let says_what_fits = ["enum", "pattern", "format"].iter().any(|rule| schema.get(rule).is_some())
                 || schema["type"] != "string";
             assert!(says_what_fits, "{name} of {} accepts any text: restrict its schema", operation.path);
@@ -98,4 +99,57 @@ async fn misspelled_project_id_is_reported_by_every_route_with_it_in_the_body() 
         tried += 1;
     }
     assert!(tried >= 6, "only {tried}");
+}
+
+/// Items of all pages of a list.
+async fn all_pages(who: &impl Identity, path: &str, member: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = who.get(&format!("{path}&limit=2{cursor}")).await.ok();
+        found.extend(page["data"].as_array().unwrap().iter().map(|item| item[member].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_tokens_and_users_are_found_by_a_part_of_their_name() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let project = &owner.project;
+    for name in ["Billing service", "ci", "old billing", "100%_done", ""] {
+        let key = owner.key_with(json!({ "name": name })).await;
+        if name == "old billing" {
+            owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+        }
+    }
+    let soon = app.clock.now().plus(std::time::Duration::from_secs(60));
+    owner.key_with(json!({ "name": "brief billing", "expires_at": soon })).await;
+    for name in ["deploy", "Deploy staging", "read"] {
+        let body = json!({ "project_id": project, "name": name, "scopes": ["users:read"] });
+        owner.post("/v1/tokens", body).await.created();
+    }
+    for email in ["Grace@example.com", "alan@example.com", "grace.h@example.org"] {
+        let body = json!({ "project_id": project, "email": email, "role": "viewer" });
+        owner.post("/v1/users", body).await.created();
+    }
+    let list = async |path: &str, query: &str, member: &str| {
+        all_pages(&owner, &format!("{path}?project_id={project}&{query}"), member).await
+    };
+    let keys = async |query: &str| list("/v1/keys", query, "name").await;
+    assert_eq!(keys("name=BILLING").await, ["Billing service", "old billing", "brief billing"]);
+    assert_eq!(keys("name=billing&status=active").await, ["Billing service", "brief billing"]);
+    assert_eq!(keys("name=billing&status=revoked").await, ["old billing"]);
+    assert_eq!(keys("name=%25_").await, ["100%_done"]);
+    assert!(keys("name=nothing").await.is_empty());
+    app.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(keys("name=billing&status=expired").await, ["brief billing"]);
+    assert_eq!(keys("name=ci&status=expired").await, [""; 0]);
+    assert_eq!(list("/v1/tokens", "name=deploy", "name").await, ["deploy", "Deploy staging"]);
+    let users = async |query: &str| list("/v1/users", query, "email").await;
+    assert_eq!(users("email=grace").await, ["grace@example.com", "grace.h@example.org"]);
+    assert_eq!(users("email=EXAMPLE.ORG&role=viewer").await, ["grace.h@example.org"]);
+    owner.get(&format!("/v1/keys?project_id={project}&name=")).await.problem(400, "invalid_parameter");
 }

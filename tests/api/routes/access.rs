@@ -133,7 +133,7 @@ fn in_query(operation: &Operation) -> bool {
 }
 
 /// Whether the body names the project, as it does for collections. For an item, the item's own project decides.
-fn in_body(operation: &Operation) -> bool {
+pub fn in_body(operation: &Operation) -> bool {
     document::body_schema(operation).is_some_and(|schema| schema["properties"].get("project_id").is_some())
 }
 

@@ -44,6 +44,11 @@ fn every_item_response_has_an_etag_and_every_item_write_checks_preconditions() {
     }
 }
 
+/// Whether the response has usage, which the test's own requests change.
+fn reads_usage(operation: &Operation) -> bool {
+    operation.path == "/v1/usage" || operation.path.ends_with("/overview")
+}
+
 #[tokio::test]
 async fn every_item_route_supports_conditional_reads() {
     let app = TestApp::start().await;
@@ -65,7 +70,7 @@ async fn every_item_route_supports_conditional_reads() {
         let current = async || etag(&get("", "").await);
         for list in [format!("W/{}", current().await), format!("\"other\", {}", current().await), "*".to_owned()] {
             let reply = get("if-none-match", &list).await;
-            if operation.path == "/v1/usage" && reply.status == 200 && list != "*" {
+            if reads_usage(operation) && reply.status == 200 && list != "*" {
                 continue;
             }
             assert_eq!((reply.status, reply.body.len()), (304, 0), "{name}: {list}");

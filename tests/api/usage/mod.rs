@@ -2,6 +2,7 @@
 
 mod breakdown;
 mod journals;
+mod overview;
 mod pages;
 mod periods;
 mod quota;

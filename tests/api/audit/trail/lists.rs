@@ -23,6 +23,7 @@ async fn entry_has_actor_action_target_time_and_source() {
     let expected = [
         "action",
         "actor",
+        "actor_name",
         "changes",
         "hash",
         "id",
@@ -35,6 +36,7 @@ async fn entry_has_actor_action_target_time_and_source() {
         "seq",
         "source_ip",
         "target",
+        "target_name",
         "traceparent",
         "user_agent",
     ];
@@ -44,6 +46,7 @@ async fn entry_has_actor_action_target_time_and_source() {
     let actor = json!({ "type": "user", "id": trail.owner.user_id, "credential_id": trail.owner.id });
     assert_eq!(entry["actor"], actor);
     assert_eq!(entry["target"], json!({ "type": "key", "id": made["id"] }));
+    assert_eq!((&entry["actor_name"], &entry["target_name"]), (&json!(trail.owner.email), &json!("deploy")));
     assert_eq!((&entry["outcome"], &entry["redacted"]), (&json!("success"), &json!(false)));
     assert_eq!(entry["request_id"].as_str(), made.header("x-request-id"));
     assert_eq!((&entry["source_ip"], &entry["user_agent"]), (&json!("127.0.0.1"), &json!("ci/1")));
@@ -261,4 +264,31 @@ async fn sealed_entries_keep_former_action_names_and_match_former_and_current_fi
         let types: Vec<&Value> = data(&events).iter().map(|event| &event["type"]).collect();
         assert_eq!(types, [former, current], "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_show_the_current_names_of_actors_and_targets() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 0).await;
+    let owner = &trail.owner;
+    let key = owner.key_with(json!({ "name": "before" })).await;
+    let token = key.token(&["users:read"]).await;
+    let unnamed = owner.key_with(json!({})).await;
+    let invited = json!({ "project_id": trail.project(), "email": "new@example.com", "role": "viewer" });
+    let invited = owner.post("/v1/users", invited).await.created();
+    owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "after" })).await.ok();
+    sealed(&app).await;
+    let entries = trail.entries("").await;
+    let names = |action: &str, target: &str| {
+        let entry = entries.iter().find(|entry| entry["action"] == action && entry["target"]["id"] == target);
+        let entry = entry.unwrap_or_else(|| panic!("no {action} of {target}"));
+        [entry["actor_name"].clone(), entry["target_name"].clone()]
+    };
+    assert_eq!(names("key.created", &key.id), [json!(owner.email), json!("after")]);
+    assert_eq!(names("token.created", &token.id), [json!("after"), json!("a token")]);
+    assert_eq!(names("key.created", &unnamed.id), [json!(owner.email), json!(null)]);
+    assert_eq!(names("project.created", trail.project()), [json!(owner.email), json!("A project")]);
+    // The ID of an invited person does not reveal the account.
+    let invited = invited["id"].as_str().unwrap();
+    assert_eq!(names("user.invited", invited), [json!(owner.email), json!(null)]);
 }

@@ -53,6 +53,7 @@ pub const WHOLE_TENANT: &[(&str, &str)] = &[
     ("SELECT to_id, from_id FROM resource_references", "the resources that use those that a spec names"),
     ("SELECT kind, maximum FROM resource_quotas WHERE project_id = $1", "a row for each kind"),
     ("ON m.project_id = p.id AND m.user_id = $1 AND m.role = 'owner'", "a command for the first project"),
+    ("DELETE FROM sign_in_links WHERE user_id = $1", "links of one user, which last for an hour"),
     ("UPDATE invitations SET withdrawn_at", "invitations of one member"),
     ("UPDATE key_secrets SET expires_at", "a key has two valid secrets"),
     ("UPDATE sessions SET revoked_at = $3 WHERE user_id = $1", "revokes all other sessions of a user"),
@@ -65,6 +66,7 @@ pub const UNPLANNED: &[(&str, &str)] = &[
     ("SELECT id AS project_id FROM projects WHERE created_at <", "a command that lists the usage of all projects"),
     ("FROM pg_stat_activity WHERE pid = pg_backend_pid()", "reads no table"),
     ("UPDATE resources SET conditions = $2", "one row by ID"),
+    ("UPDATE sessions SET authenticated_at = $3", "one row by ID"),
     ("UPDATE resources SET phase = $2, version = version + 1 WHERE id = $1 RETURNING", "one row by ID"),
 ];
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::{pty::openpty, sys::signal::Signal};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{call, get, session};
 use crate::support::{binary::Deployment, eventually};
@@ -21,7 +21,7 @@ async fn secrets_are_shown_only_on_a_terminal() {
     let ended = server.end(Signal::SIGTERM);
     let all = ended.output.join("\n") + &ended.errors.join("\n");
     assert!(all.contains("cloudapi admin session --email ada@example.com"), "{all}");
-    for prefix in ["sess_", "sk_live_", "cap_"] {
+    for prefix in ["sess_", "sk_live_", "cap_", "lnk_"] {
         let shown = all.split(prefix).skip(1).any(|rest| rest.chars().take(40).all(|c| c.is_ascii_alphanumeric()));
         assert!(!shown, "{all}");
     }
@@ -89,6 +89,37 @@ async fn starts_on_a_terminal_leave_one_quick_start_key_and_one_session() {
     }
 }
 
+#[tokio::test]
+async fn console_link_signs_in_at_the_address_of_the_server() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    let link = |arguments: &[&str]| {
+        let command = ["admin", "console-link", "--email", "ada@example.com"];
+        deployment.printed(&[&command[..], arguments].concat()).trim().to_owned()
+    };
+    let printed = link(&["--listen", "0.0.0.0:8081"]);
+    let secret = printed.strip_prefix("http://127.0.0.1:8081/console/sign-in?link=").expect(&printed).to_owned();
+    let printed = link(&["--public-url", "https://api.example.com/", "--json"]);
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert!(printed["url"].as_str().unwrap().starts_with("https://api.example.com/console/sign-in?link=lnk_"));
+    assert!(printed["expires_at"].is_string());
+
+    let sign_in = async || {
+        let body = Some(json!({ "sign_in_link": secret }));
+        call("POST", &format!("{}/v1/sessions", server.url), None, body).await
+    };
+    let (status, session) = sign_in().await;
+    assert_eq!((status, &session["user"]["email"]), (201, &json!("ada@example.com")));
+    assert_eq!(sign_in().await.0, 401);
+    for wrong in [&["--email", "nobody@example.com", "--listen", "1"][..], &["--email", "ada@example.com"]] {
+        // The test's deployment listens on any port.
+        assert!(!deployment.run(&[&["admin", "console-link"], wrong].concat()).status.success());
+    }
+    let ended = server.end(Signal::SIGTERM);
+    let all = ended.output.join("\n") + &ended.errors.join("\n");
+    assert!(all.contains("cloudapi admin console-link --email ada@example.com") && !all.contains("lnk_"), "{all}");
+}
+
 #[test]
 fn closed_pipe_ends_every_command_without_an_error() {
     let deployment = Deployment::prepared();
@@ -103,6 +134,7 @@ fn closed_pipe_ends_every_command_without_an_error() {
         &["--version"],
         &["openapi"],
         &["admin", "session", "--email", "owner@example.com"],
+        &["admin", "console-link", "--email", "owner@example.com", "--public-url", "https://console.example"],
         &["admin", "bootstrap", "--email", "owner@example.com", "--project", "First"],
         &["audit", "key"],
         &["audit", "export", "--deployment"],

@@ -31,6 +31,12 @@ impl Reply {
         Self { status, headers, body, json }
     }
 
+    /// A response from a service in this process.
+    pub fn from_parts(head: &axum::http::response::Parts, body: Vec<u8>) -> Self {
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Self { status: head.status.as_u16(), headers: head.headers.clone(), body, json }
+    }
+
     /// A response without its body.
     pub fn of_head(response: &Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -13,7 +13,7 @@ use std::{
 };
 
 use aho_corasick::AhoCorasick;
-use cloudapi::base::identity::secret::Secret;
+use cloudapi::base::identity::secret::{Secret, SecretKind};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tracing_subscriber::EnvFilter;
@@ -163,7 +163,7 @@ fn each_text(body: &Value, visit: &mut impl FnMut(&str, &str)) {
 /// Every part of `text` with the form and checksum of a secret.
 fn secrets_in(text: &str) -> impl Iterator<Item = String> {
     static PREFIXES: LazyLock<AhoCorasick> =
-        LazyLock::new(|| AhoCorasick::new(["sess_", "sk_live_", "cap_", "inv_"]).unwrap());
+        LazyLock::new(|| AhoCorasick::new(SecretKind::ALL.map(SecretKind::prefix)).unwrap());
     let found = PREFIXES.find_iter(text).filter_map(|prefix| text.get(prefix.start()..prefix.end() + SECRET_CHARS));
     found.filter(|text| Secret::parse(text).is_some()).map(str::to_owned)
 }
