@@ -21,7 +21,11 @@ use crate::{
 };
 
 /// Returns the profile of the session's user.
-pub async fn me(session: Session, State(store): State<Store>, State(node): State<Arc<Node>>) -> Result<WithEtag<Profile>> {
+pub async fn me(
+    session: Session,
+    State(store): State<Store>,
+    State(node): State<Arc<Node>>,
+) -> Result<WithEtag<Profile>> {
     let ended = || Error::new(Code::TokenRevoked, "This session has ended in the meantime; sign in again");
     let (user, id) = (session.user_id, session.id);
     let mut db = store.db.acquire().await?;
