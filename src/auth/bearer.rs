@@ -179,7 +179,7 @@ impl Authenticator {
             ));
         }
         let console =
-            (kind == SessionKind::Console).then(|| ConsoleSession { authenticated_at: session.authenticated_at });
+            (kind == SessionKind::Console).then_some(ConsoleSession { authenticated_at: session.authenticated_at });
         let caller = Caller::Session { id: session.id, user_id: session.user_id, console };
         // Other nodes may extend the idle timeout, so the database is read again when it expires.
         let valid_until = Some(session.expires_at.min(idle_expires_at));

@@ -201,14 +201,15 @@ async fn routes_that_hand_out_access_need_a_recent_proof_of_identity_in_the_cons
         let reply = if body.is_null() { request.send().await } else { request.json(&body).send().await };
         assert_ne!(reply["code"], "reauthentication_required", "{}", operation.name());
     }
+    marked.sort();
     assert_eq!(
         marked,
         [
+            "PATCH /v1/users/{user_id}",
             "POST /v1/keys",
             "POST /v1/keys/{key_id}/rotate",
             "POST /v1/tokens",
             "POST /v1/users",
-            "PATCH /v1/users/{user_id}",
             "POST /v1/webhooks",
             "POST /v1/webhooks/{webhook_id}/rotate-secret",
         ]
