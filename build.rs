@@ -1,6 +1,8 @@
-//! Packs the files of the pages under `/docs`, renders the guides, and rebuilds the crate when a migration is added,
+//! Packs the files of the pages under `/docs` and of the console, renders the guides, and rebuilds the crate when a migration is added,
 //! because the macro that embeds migrations does not detect new files.
 
+#[path = "build/console.rs"]
+mod console;
 #[path = "build/guides.rs"]
 mod guides;
 
@@ -19,7 +21,7 @@ use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
 /// Static files of this repository.
-const OURS: &str = "src/docs/static";
+const OURS: &str = "src/server/docs/static";
 /// Guides in Markdown.
 const GUIDES: &str = "docs";
 
@@ -27,11 +29,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=build");
-    println!("cargo:rerun-if-changed=src/docs/page.html");
+    println!("cargo:rerun-if-changed=src/server/docs/page.html");
     println!("cargo:rerun-if-changed={OURS}");
+    println!("cargo:rerun-if-changed={}", console::CONSOLE);
     println!("cargo:rerun-if-changed={GUIDES}");
     println!("cargo:rerun-if-changed=README.md");
-    let out = PathBuf::from(env::var("OUT_DIR")?).join("docs");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    console::pack_console(&out.join("console"))?;
+    let out = out.join("docs");
     fs::create_dir_all(&out)?;
     for entry in fs::read_dir(OURS)? {
         let path = entry?.path();
@@ -52,13 +57,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     pack(&out, "swagger-ui-license.txt", &[notice, b"\n".to_vec(), license].concat())
 }
 
-/// Writes the page of each guide, the guides' search index, and the list of guides that `src/docs/guides.rs` includes.
+/// Writes the page of each guide, the guides' search index, and the list of guides that `src/server/docs/guides.rs` includes.
 fn pack_guides(out: &Path) -> Result<(), Box<dyn Error>> {
     let guides = guides::guides(Path::new(GUIDES), Path::new("README.md"))?;
     let mut list = String::from("&[\n");
     for guide in &guides {
         let page = format!(
-            include_str!("src/docs/page.html"),
+            include_str!("src/server/docs/page.html"),
             title = guides::escape(&guide.title),
             head = "",
             version = env!("CARGO_PKG_VERSION"),

@@ -55,9 +55,9 @@
 //! - [`resources`]: cloud resources, with handlers, engine and drivers.
 //! - [`api`]: the slices. Each is a folder with the same files: `model` (types, request and response shapes), `repo`
 //!   (SQL, as free functions on a connection) and `handlers`.
-//! - [`docs`]: HTML pages and the OpenAPI document.
+//! - [`console`]: the web console, a client of `/v1` in the same process.
 //! - [`server`]: settings, route table, application state, table of workers and their supervision, connections,
-//!   and shutdown.
+//!   shutdown, and the pages under `/docs` with the OpenAPI document.
 //! - [`cli`]: the commands.
 //!
 //! Handlers do not know the application ([`server::state::App`]). They take parts of it, such as [`tx::Store`], with
@@ -72,8 +72,8 @@ pub mod audit;
 pub mod auth;
 pub mod base;
 pub mod cli;
+pub mod console;
 pub mod db;
-pub mod docs;
 pub mod http;
 pub mod metrics;
 pub mod resources;

@@ -4,6 +4,7 @@
 mod background;
 pub mod config;
 pub(crate) mod connections;
+pub mod docs;
 pub mod health;
 pub mod metrics;
 pub mod routes;
@@ -17,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::time::timeout;
-use tower::Layer;
+use tower::{Layer, util::BoxCloneSyncService};
 
 pub use connections::Listener;
 pub use shutdown::Shutdown;
@@ -65,16 +66,19 @@ pub fn layers(app: &App, router: Router) -> Layers {
     layers.layer(router)
 }
 
+/// The application as a service: the API and the console, in all layers. The console calls the API through layers of
+/// its own, so that its calls are logged and limited like those of other clients.
+pub fn service(app: &App) -> Layers {
+    let api = routes::router(app.clone());
+    let console = routes::console(app, BoxCloneSyncService::new(layers(app, api.clone())));
+    layers(app, api.merge(console.router()))
+}
+
 /// Serves `listener` until `stop`, then lets requests in flight finish, and flushes usage.
 pub async fn serve(app: App, listener: impl Into<Listener>, stop: Shutdown) {
     let listener = listener.into();
     let mut workers = workers::start(&app, &stop.closing, &stop.abort);
-    let connections = Connections::new(
-        layers(&app, routes::router(app.clone())),
-        app.edge.limits,
-        stop.clone(),
-        app.edge.connections.clone(),
-    );
+    let connections = Connections::new(service(&app), app.edge.limits, stop.clone(), app.edge.connections.clone());
     let draining = async {
         stop.unready.cancelled().await;
         app.lifecycle.enter(Phase::Draining);

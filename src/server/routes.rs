@@ -21,11 +21,7 @@ use crate::{
     },
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
-    docs::{
-        entry, handlers as docs,
-        openapi::{self, OpenApiDocument},
-        search::{self, SearchIndex},
-    },
+    console::{self, Console, client::V1},
     http::{
         api::Api,
         response::asset::{AcceptedEncoding, CompressedText},
@@ -35,7 +31,15 @@ use crate::{
         self,
         api::{handlers as resource_handlers, import, operations, providers},
     },
-    server::{health, state::App},
+    server::{
+        docs::{
+            entry, handlers as docs,
+            openapi::{self, OpenApiDocument},
+            search::{self, SearchIndex},
+        },
+        health,
+        state::App,
+    },
 };
 
 /// Route table of the API.
@@ -240,14 +244,21 @@ async fn search(_: Public, request: AcceptedEncoding) -> Result<SearchIndex> {
     Ok(SearchIndex { index: TEXTS.1.clone(), request })
 }
 
+/// Builds the console on `api`, with the routes of the console after those of the table in the metrics.
+pub fn console(app: &App, api: V1) -> Console {
+    let routes = table().operations().count();
+    Console::new(api, app.store.clock.clone(), app.public_url.clone(), app.edge.https, routes)
+}
+
 /// Builds the router from the table. A gate runs before each handler.
 pub fn router(app: App) -> Router {
     let table = table();
-    app.requests.set_routes(table.operations().map(|operation| RouteInfo {
+    let of_api = table.operations().map(|operation| RouteInfo {
         method: operation.method.clone(),
         template: operation.path,
         status: operation.response.status,
-    }));
+    });
+    app.requests.set_routes(of_api.chain(console::routes()));
     app.meter.name_routes(table.operations().map(|operation| (operation.route(), operation.name())).collect());
     let gate = |operation| {
         let (limits, quota) = (Arc::clone(&app.limits), Arc::clone(&app.quota.exhausted));

@@ -12,6 +12,7 @@
 mod accounts;
 mod audit;
 mod conformance;
+mod console;
 mod contract;
 mod credentials;
 mod database;

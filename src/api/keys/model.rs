@@ -177,7 +177,7 @@ pub fn stored_networks(networks: &[Cidr]) -> Vec<String> {
 }
 
 /// A key, without its secret.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Key")]
 pub struct KeyView {
     /// Key ID.
@@ -241,7 +241,7 @@ impl KeyView {
 }
 
 /// A new key or a rotated key, with its secret.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IssuedKey {
     /// Secret to send as `Authorization: Bearer`. Shown only once.
     pub key: Secret,
@@ -257,7 +257,7 @@ impl Versioned for IssuedKey {
 }
 
 /// Result of revoking a key, also if it was revoked before.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RevokedKey {
     /// Key ID.
     pub id: KeyId,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::base::{id::KeyId, identity::tenant::Tenant, runtime::clock::Timestamp};
@@ -18,7 +18,7 @@ const MAX_COUNT: i64 = 1_000;
 const MAX_REPORTED: i64 = 10;
 
 /// Summary of a project's keys. Each status is counted up to 1,000, which means 1,000 or more.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeysOverview {
     /// Number of active keys. A key that expires is counted here for up to two more minutes.
     #[schemars(range(min = 0, max = 1000))]
@@ -38,7 +38,7 @@ pub struct KeysOverview {
 }
 
 /// A key that needs attention.
-#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema, sqlx::FromRow)]
 pub struct KeySummary {
     /// Key ID.
     pub id: KeyId,

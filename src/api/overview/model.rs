@@ -1,7 +1,7 @@
 //! Shapes of responses.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Summary of a project. A part that the caller may not read is null.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
     /// Project ID.
     pub project_id: ProjectId,
@@ -54,7 +54,7 @@ impl Versioned for Overview {
 }
 
 /// Usage of the current month.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UsageOverview {
     /// First day of the month.
     pub period_start: Day,
@@ -80,7 +80,7 @@ pub struct UsageOverview {
 }
 
 /// Requests of one day.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DayUsage {
     /// Day.
     pub day: Day,
@@ -90,7 +90,7 @@ pub struct DayUsage {
 }
 
 /// Summary of a project's webhooks.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WebhooksOverview {
     /// Number of enabled webhooks.
     #[schemars(range(min = 0))]
@@ -100,7 +100,7 @@ pub struct WebhooksOverview {
 }
 
 /// A webhook that needs attention.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WebhookSummary {
     /// Webhook ID.
     pub id: WebhookId,
@@ -134,7 +134,7 @@ impl WebhooksOverview {
 }
 
 /// A resource that needs attention.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceSummary {
     /// Resource ID.
     pub id: ResourceId,

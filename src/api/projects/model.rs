@@ -23,7 +23,7 @@ use crate::{
 
 /// A project, which keys, tokens, members and resources belong to.
 // The database row is also the API view, because it has no secret.
-#[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, sqlx::FromRow)]
 pub struct Project {
     /// Project ID.
     pub id: ProjectId,

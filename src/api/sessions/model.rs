@@ -120,7 +120,7 @@ impl Reauthentication {
 input!(SignIn, Reauthentication);
 
 /// A session, without its secret.
-#[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "Session")]
 pub struct SessionView {
     /// Session ID.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Usage of a project in one billing period.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// First day of the period.
     pub period_start: Day,
@@ -50,7 +50,7 @@ impl Versioned for Usage {
 }
 
 /// Whether a period's numbers may still grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum PeriodStatus {
@@ -194,7 +194,7 @@ impl JsonSchema for Groups {
 }
 
 /// Requests of one group. Only the requested groups are present.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BreakdownRow {
     /// Day.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -80,7 +80,7 @@ impl Versioned for Member {
 }
 
 /// The profile of a session's user.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
     /// User ID.
     pub id: UserId,
@@ -106,7 +106,7 @@ impl Versioned for Profile {
 }
 
 /// Membership of a session's user in a project.
-#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "ProfileMembership")]
 pub struct ProfileMembership {
     /// Project ID.

@@ -199,6 +199,12 @@ impl Serialize for ScopeSet {
     }
 }
 
+impl<'de> Deserialize<'de> for ScopeSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<Scope>::deserialize(deserializer).map(|scopes| scopes.into_iter().collect())
+    }
+}
+
 impl JsonSchema for ScopeSet {
     fn inline_schema() -> bool {
         true

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use cloudapi::{docs::openapi::errors_of, http::catalog::entry, resources::kinds::Kind, server::routes};
+use cloudapi::{
+    http::catalog::entry,
+    resources::kinds::Kind,
+    server::{docs::openapi::errors_of, routes},
+};
 use serde_json::{Map, Value, json};
 
 use crate::support::{
@@ -383,7 +387,7 @@ fn every_note_belongs_to_an_operation() {
         .flat_map(|item| item.as_object().unwrap().values())
         .map(|operation| operation["operationId"].as_str().unwrap())
         .collect();
-    for (id, _) in cloudapi::docs::openapi::notes::NOTES {
+    for (id, _) in cloudapi::server::docs::openapi::notes::NOTES {
         assert!(ids.contains(id), "{id} is not in {ids:?}");
     }
 }

@@ -232,6 +232,22 @@ fn tokens_are_inserted_only_by_their_database_function() {
     }
 }
 
+#[test]
+fn console_is_a_client_of_the_api() {
+    let mut checked = 0;
+    for (module, source) in sources().into_iter().filter(|(module, _)| module.starts_with("console")) {
+        let parts = |import: &str| import.split("::").map(str::to_owned).collect::<Vec<_>>();
+        for import in imports(&source).iter().map(|import| parts(import)) {
+            let is_internal = matches!(import[0].as_str(), "db" | "tx" | "audit" | "server")
+                || import.iter().any(|part| matches!(part.as_str(), "repo" | "handlers" | "store" | "engine"));
+            assert!(!is_internal, "{module} imports {}", import.join("::"));
+        }
+        assert!(!source.contains("sqlx"), "{module} uses sqlx");
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked} modules");
+}
+
 /// Every file and folder below these folders of the repository.
 fn tree() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -16,7 +16,7 @@ use cloudapi::base::runtime::clock::Clock;
 pub use fixtures::{cloud, hooks, items, trail};
 pub use peers::{moto, prometheus, receiver};
 pub use requests::{
-    console, contract, document, https,
+    browser, console, contract, document, https,
     identity::{self, Bearer, Identity, Key, Session, Token},
     raw,
     reply::{self, Reply},

@@ -1,5 +1,6 @@
 //! Requests: callers as types, other ways to send, and checks of the responses.
 
+pub mod browser;
 pub mod console;
 pub mod contract;
 pub mod document;

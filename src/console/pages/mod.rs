@@ -1,0 +1,125 @@
+//! The pages, and the table of them. A page is a folder with its handler, its template and what the template shows.
+//!
+//! A new page: add the folder, write `routes`, and add a row to [`TABLE`]. The layers before it, the navigation, the
+//! metrics and the tests of all pages take it from the table.
+
+mod go;
+mod home;
+mod keys;
+pub mod objects;
+mod overview;
+pub(super) mod sign_in;
+mod sign_out;
+mod theme;
+pub mod trail;
+
+use axum::{
+    extract::Request,
+    handler::Handler,
+    http::Method,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+
+use super::{Console, browser::Visit, components::icon::Icon};
+
+/// Page of the console.
+#[derive(Debug)]
+pub struct Page {
+    /// Path template.
+    pub path: &'static str,
+    /// Who may open it.
+    pub access: Access,
+    /// Link in the navigation.
+    pub nav: Option<Nav>,
+    /// Whether the URL can have a secret, so that browsers must not send it to anybody.
+    pub has_secret_url: bool,
+    /// Handlers.
+    pub routes: fn() -> MethodRouter<Console>,
+}
+
+/// Who may open a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// A person who is signed in.
+    SignedIn,
+}
+
+/// Link in the navigation.
+#[derive(Clone, Copy, Debug)]
+pub struct Nav {
+    /// Text.
+    pub label: &'static str,
+    /// Icon.
+    pub icon: Icon,
+    /// Whether the link is marked on this page only, and not on the pages below it.
+    pub is_exact: bool,
+}
+
+/// Methods of pages, with the status of a usual response.
+pub const METHODS: [(Method, u16); 2] = [(Method::GET, 200), (Method::POST, 303)];
+
+/// Every page, in the order of the navigation.
+pub const TABLE: &[Page] = &[
+    Page::open("/console/sign-in", sign_in::routes).with_secret_url(),
+    Page::open("/console/sign-out", sign_out::routes),
+    Page::open("/console/theme", theme::routes),
+    Page::new("/console", home::routes),
+    Page::new("/console/go", go::routes),
+    Page::new("/console/projects/{project_id}", overview::routes).in_nav("Overview", Icon::Home).exact(),
+    // Keys.
+    Page::new("/console/projects/{project_id}/keys", keys::list::routes).in_nav("Keys", Icon::Key),
+    Page::new("/console/projects/{project_id}/keys/new", keys::create::routes),
+    Page::new("/console/projects/{project_id}/keys/{key_id}", keys::one::routes),
+    Page::new("/console/projects/{project_id}/keys/{key_id}/edit", keys::edit::routes),
+    Page::new("/console/projects/{project_id}/keys/{key_id}/rotate", keys::rotate::routes),
+    Page::new("/console/projects/{project_id}/keys/{key_id}/revoke", keys::revoke::routes),
+];
+
+impl Page {
+    const fn new(path: &'static str, routes: fn() -> MethodRouter<Console>) -> Self {
+        Self { path, access: Access::SignedIn, nav: None, has_secret_url: false, routes }
+    }
+
+    const fn open(path: &'static str, routes: fn() -> MethodRouter<Console>) -> Self {
+        Self { access: Access::Open, ..Self::new(path, routes) }
+    }
+
+    const fn in_nav(self, label: &'static str, icon: Icon) -> Self {
+        Self { nav: Some(Nav { label, icon, is_exact: false }), ..self }
+    }
+
+    const fn exact(self) -> Self {
+        match self.nav {
+            Some(nav) => Self { nav: Some(Nav { is_exact: true, ..nav }), ..self },
+            None => self,
+        }
+    }
+
+    const fn with_secret_url(self) -> Self {
+        Self { has_secret_url: true, ..self }
+    }
+}
+
+/// Handlers of a page with a form: `show` for GET, `submit` for POST. After a person has signed in again, the form is
+/// posted to be shown with what was typed, which `show` does.
+pub fn form<S, T, U, V>(show: S, submit: U) -> MethodRouter<Console>
+where
+    S: Handler<T, Console> + Clone + Sync,
+    U: Handler<V, Console> + Clone + Sync,
+    T: 'static,
+    V: 'static,
+{
+    let shown = show.clone();
+    let posted = async move |state: axum::extract::State<Console>, request: Request| -> Response {
+        let is_restored = request.extensions().get::<Visit>().is_some_and(Visit::is_restored);
+        match is_restored {
+            true => shown.call(request, state.0).await,
+            false => submit.call(request, state.0).await,
+        }
+        .into_response()
+    };
+    get(show).merge(post(posted))
+}
