@@ -182,6 +182,14 @@ impl Client {
         Ok(&self.response[head..])
     }
 
+    /// A header of the last response.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let head = self.response.windows(4).position(|part| part == b"\r\n\r\n")?;
+        let lines = std::str::from_utf8(self.response.get(..head)?).ok()?.lines();
+        let mut headers = lines.filter_map(|line| line.split_once(": "));
+        headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     /// Creates an object, and returns the response.
     pub async fn create(&mut self, path: &str, secret: &str, body: &Value) -> Result<Value> {
         let created = self.send(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;

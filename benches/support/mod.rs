@@ -27,6 +27,9 @@ use serde_json::Value;
 /// Connections of each server to PostgreSQL.
 pub const POOL: u32 = 16;
 
+/// Owner of the project.
+const OWNER: &str = "ada@example.com";
+
 /// Any error.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -139,15 +142,24 @@ pub fn raise_file_limit() -> Result<u64> {
 
 /// Creates the first owner and project. Returns the session and the project.
 pub fn bootstrap(folder: &Path, database: &str) -> Result<(String, String)> {
-    let mut command = cloudapi_command(folder, database);
-    command.args(["admin", "bootstrap", "--email", "ada@example.com", "--project", "Bench", "--json"]);
-    let output = command.output()?;
+    let made = admin(folder, database, &["bootstrap", "--email", OWNER, "--project", "Bench"])?;
+    Ok((load::text(&made["session"], "token")?, load::text(&made["project"], "id")?))
+}
+
+/// Creates a link that signs the owner in to the console. Returns its secret.
+pub fn console_link(folder: &Path, database: &str) -> Result<String> {
+    let made = admin(folder, database, &["console-link", "--email", OWNER])?;
+    let url = load::text(&made, "url")?;
+    Ok(url.split_once("link=").ok_or("no secret in the link")?.1.to_owned())
+}
+
+/// Runs an operator's command, and returns what it prints.
+fn admin(folder: &Path, database: &str, arguments: &[&str]) -> Result<Value> {
+    let output = cloudapi_command(folder, database).arg("admin").args(arguments).arg("--json").output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
-    let made: Value = serde_json::from_slice(&output.stdout)?;
-    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or("no text");
-    Ok((text(&made["session"]["token"])?, text(&made["project"]["id"])?))
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// The median.
