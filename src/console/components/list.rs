@@ -37,7 +37,7 @@ impl Paging {
 /// Entries of a timeline, the newest first.
 #[derive(Clone, Debug, Template)]
 #[template(
-    source = r#"<ol class="timeline">{% for entry in entries %}<li class="{{ entry.tone }}"><div><code>{{ entry.title }}</code>{% if let Some(text) = entry.text %}<p class="muted">{{ text }}</p>{% endif %}</div>{{ entry.when }}</li>{% endfor %}</ol>"#,
+    source = r#"<ol class="timeline">{% for entry in entries %}<li class="{{ entry.tone }}"><div>{{ entry.title }}{% if let Some(text) = entry.text %}<p class="muted">{{ text }}</p>{% endif %}</div>{{ entry.when }}</li>{% endfor %}</ol>"#,
     ext = "html"
 )]
 pub struct Timeline {

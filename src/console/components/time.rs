@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use time::Date;
+
 use super::html_safe;
 use crate::base::runtime::clock::Timestamp;
 
@@ -51,6 +53,11 @@ pub fn span(seconds: u64) -> String {
         _ => (seconds / (365 * DAY), "year"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A month and its year, such as "March 2026".
+pub fn month(day: Date) -> String {
+    format!("{} {}", day.month(), day.year())
 }
 
 impl fmt::Display for When {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::{
-    base::{id::ProjectId, identity::scope::Scope, runtime::clock::Timestamp},
+    base::{action::Action, id::ProjectId, identity::scope::Scope, runtime::clock::Timestamp},
     console::{
         browser::Visit,
         client::{Call, Fault, List},
@@ -45,12 +45,18 @@ pub async fn of(visit: &Visit, project: ProjectId, target: &str) -> Result<Optio
     Ok(Some(Timeline { entries: found.data.into_iter().filter_map(|entry| line(visit, entry)).collect() }))
 }
 
+/// What happened, in words: "A key was created". An action of a newer server stays as it is.
+pub fn sentence(action: &str) -> String {
+    let known: Result<Action, _> = action.parse();
+    known.map_or_else(|_| action.to_owned(), |action| action.description().trim_end_matches('.').to_owned())
+}
+
 fn line(visit: &Visit, entry: Entry) -> Option<TimelineEntry> {
     let was_refused = entry.outcome.as_deref().is_some_and(|outcome| outcome != "success");
     let actor = entry.actor.map(|actor| actor.id.unwrap_or(actor.kind));
     Some(TimelineEntry {
         tone: if was_refused { Tone::Bad } else { Tone::Neutral },
-        title: entry.action.unwrap_or_else(|| "redacted".into()),
+        title: entry.action.as_deref().map_or_else(|| "Redacted".into(), sentence),
         text: entry.actor_name.or(actor).map(|actor| format!("by {actor}")),
         when: visit.when(entry.occurred_at?),
     })

@@ -1,5 +1,7 @@
 //! Charts: SVG that the server draws, with a title, a description and a table of the same numbers.
 
+use std::iter;
+
 use askama::Template;
 
 use crate::console::components::html_safe;
@@ -83,19 +85,17 @@ impl Bars {
     }
 }
 
-/// The next number above `value` that is easy to read: 2, 4 or 10 times a power of ten.
+/// The next number above `value` that is easy to read, and whose half is easy to read too: 12, 16, 20, … times a power of
+/// ten.
 fn round_up(value: i64) -> i64 {
-    let mut power = 1;
-    loop {
-        for factor in [2, 4, 10] {
-            match i64::checked_mul(power, factor) {
-                Some(top) if top >= value => return top,
-                Some(_) => {}
-                None => return i64::MAX,
-            }
-        }
-        power = power.saturating_mul(10);
+    const SMALL: [i64; 5] = [2, 4, 6, 8, 10];
+    const FACTORS: [i64; 9] = [12, 16, 20, 30, 40, 50, 60, 80, 100];
+    if let Some(top) = SMALL.into_iter().find(|top| *top >= value) {
+        return top;
     }
+    let powers = iter::successors(Some(1_i64), |power| power.checked_mul(10));
+    let mut tops = powers.flat_map(|power| FACTORS.map(|factor| power.checked_mul(factor)));
+    tops.find_map(|top| top.is_none_or(|top| top >= value).then_some(top.unwrap_or(i64::MAX))).unwrap_or(i64::MAX)
 }
 
 /// A number with a separator between thousands.
@@ -111,14 +111,16 @@ pub fn number(value: i64) -> String {
     text
 }
 
-/// A round number in few characters: 400, 20k, 4M.
+/// A round number in few characters: 400, 20k, 2.5M.
 fn short(value: i64) -> String {
-    match value {
-        0..10_000 => number(value),
-        10_000..1_000_000 => format!("{}k", value / 1000),
-        1_000_000..1_000_000_000 => format!("{}M", value / 1_000_000),
-        _ => format!("{}G", value / 1_000_000_000),
-    }
+    let (unit, suffix) = match value {
+        0..10_000 => return number(value),
+        10_000..1_000_000 => (1000, "k"),
+        1_000_000..1_000_000_000 => (1_000_000, "M"),
+        _ => (1_000_000_000, "G"),
+    };
+    let (whole, tenths) = (value / unit, value % unit * 10 / unit);
+    if tenths == 0 { format!("{whole}{suffix}") } else { format!("{whole}.{tenths}{suffix}") }
 }
 
 /// A share of a limit, as a bar.
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn axis_ends_at_a_round_number() {
-        let tops = [(0, 2), (1, 2), (3, 4), (5, 10), (11, 20), (41, 100), (999, 1000), (12_345, 20_000)];
+        let tops = [(0, 2), (1, 2), (3, 4), (5, 6), (11, 12), (41, 50), (999, 1000), (1108, 1200), (12_345, 16_000)];
         for (value, top) in tops {
             assert_eq!(round_up(value), top, "{value}");
         }
@@ -166,7 +168,7 @@ mod tests {
             (number(1_234_567), number(-1000), number(999)),
             ("1,234,567".into(), "-1,000".into(), "999".into())
         );
-        assert_eq!((short(20_000), short(4_000_000)), ("20k".into(), "4M".into()));
+        assert_eq!((short(20_000), short(2_500_000)), ("20k".into(), "2.5M".into()));
     }
 
     #[test]

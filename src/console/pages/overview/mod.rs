@@ -6,6 +6,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     api::{
@@ -21,9 +22,9 @@ use crate::{
             chart::{Bars, Meter, number},
             icon::Icon,
             status::{Badge, Empty},
-            time::When,
+            time::{When, month},
         },
-        pages::objects::page_of,
+        pages::{objects::page_of, trail::sentence},
         view::PageResult,
     },
 };
@@ -58,6 +59,9 @@ struct Attention {
 /// Event of the list.
 struct Event {
     kind: String,
+    /// What happened.
+    text: String,
+    /// Name or ID of the object.
     subject: Option<String>,
     path: Option<String>,
     when: When,
@@ -71,6 +75,14 @@ struct ApiEvent {
     #[serde(default)]
     subject: Option<String>,
     time: Timestamp,
+    #[serde(default)]
+    data: EventData,
+}
+
+#[derive(Default, Deserialize)]
+struct EventData {
+    #[serde(default)]
+    changes: Value,
 }
 
 /// Number of events.
@@ -91,8 +103,9 @@ async fn show(visit: Visit, Path(id): Path<ProjectId>) -> PageResult {
     let overview = overview.body;
     let event = |event: ApiEvent| Event {
         path: event.subject.as_ref().and_then(|subject| page_of(id, subject)),
+        text: sentence(&event.kind),
         kind: event.kind,
-        subject: event.subject,
+        subject: name_in(&event.data.changes).or(event.subject),
         when: visit.when(event.time),
     };
     let page = Page {
@@ -108,12 +121,19 @@ async fn show(visit: Visit, Path(id): Path<ProjectId>) -> PageResult {
     visit.page("Overview").project(id).show(&page)
 }
 
+/// Name of the object that an event is about: the new one, if it was changed.
+fn name_in(changes: &Value) -> Option<String> {
+    let name = ["name", "email", "url"].into_iter().find_map(|member| changes.get(member))?;
+    let name = name.as_array().and_then(|change| change.last()).unwrap_or(name);
+    name.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 fn usage(usage: &UsageOverview) -> Usage {
     let days: Vec<(String, i64)> = usage.days.iter().map(|day| (day.day.0.to_string(), day.requests)).collect();
     let included = usage.included.map(|included| Meter::new("Included requests", usage.requests, included));
     let limit = usage.hard_limit.map(|limit| Meter::new("Limit of requests", usage.requests, limit));
     Usage {
-        month: usage.period_start.0.to_string().get(..7).unwrap_or_default().to_owned(),
+        month: month(usage.period_start.0),
         requests: number(usage.requests),
         chart: Bars::new("requests", "Requests per day this month", "Day", &days, usage.period_end.0.day().into()),
         quotas: included.into_iter().chain(limit).collect(),
