@@ -1,30 +1,9 @@
 // Uses the console in a real browser as a person does: by mouse, by keyboard alone, and without scripts.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { chromium } from "playwright-core";
+import { call, demo, picture, project, run, signIn, url } from "./support.mjs";
 
-const { CONSOLE_URL: url, CONSOLE_CHROMIUM: program, CONSOLE_COMMAND: command, CONSOLE_PICTURES: pictures } = process.env;
-const project = `${url}/console/projects/proj_8f2c4`;
-const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox"] });
-
-// Prints a link for the owner of the demo project, as an operator does.
-const link = () => execFileSync(command, ["admin", "console-link", "--email", "ada@example.com"], { encoding: "utf8" }).match(/http\S+/)[0];
-
-async function signIn(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
-  const page = await context.newPage();
-  await page.goto(link());
-  await page.getByRole("button", { name: "Sign in" }).click();
-  await page.waitForURL(`${project}`);
-  return page;
-}
-
-const picture = (page, name) => pictures && page.screenshot({ path: `${pictures}/flow-${name}.png` });
-
-const call = (path, secret) => fetch(url + path, { headers: { authorization: `Bearer ${secret}` } }).then((response) => response.status);
-
-const flows = {
+await run({
   async "a key is created, used, rotated in a dialog and revoked, and then refused"() {
     const page = await signIn();
     await page.goto(`${project}/keys`);
@@ -38,7 +17,7 @@ const flows = {
     assert.match(secret, /^sk_live_/);
     await picture(page, "created");
     assert.match(page.url(), /\/keys\/key_[0-9a-f]+$/, "the address is that of the key, so that a reload does not submit again");
-    assert.equal(await call("/v1/projects/proj_8f2c4", secret), 200);
+    assert.equal(await call(`/v1/projects/${demo}`, secret), 200);
     await page.reload();
     assert.ok(!(await page.content()).includes(secret), "a reload does not show the secret");
 
@@ -48,7 +27,7 @@ const flows = {
     await picture(page, "dialog");
     await dialog.getByRole("button", { name: "Rotate the key" }).click();
     const rotated = await dialog.getByLabel("Secret", { exact: true }).inputValue();
-    assert.equal(await call("/v1/projects/proj_8f2c4", rotated), 200);
+    assert.equal(await call(`/v1/projects/${demo}`, rotated), 200);
     await page.keyboard.press("Escape");
     await page.getByText("Two secrets work").waitFor();
 
@@ -61,7 +40,7 @@ const flows = {
     await dialog.getByRole("button", { name: "Revoke the key" }).click();
     await page.getByText("is revoked").waitFor();
     await picture(page, "revoked");
-    for (const old of [secret, rotated]) assert.equal(await call("/v1/projects/proj_8f2c4", old), 401);
+    for (const old of [secret, rotated]) assert.equal(await call(`/v1/projects/${demo}`, old), 401);
   },
 
   async "the back button does not show a secret again"() {
@@ -154,16 +133,4 @@ const flows = {
     await second.getByText("what you typed is kept").waitFor();
     assert.ok((await second.locator("input[name=_typed]").inputValue()).includes("second%20tab"));
   },
-};
-
-try {
-  for (const [name, flow] of Object.entries(flows)) {
-    await flow().catch((error) => {
-      throw new Error(`${name}: ${error.stack}`);
-    });
-    for (const context of browser.contexts()) await context.close();
-  }
-  console.log(`${Object.keys(flows).length} flows of the console work in a browser`);
-} finally {
-  await browser.close();
-}
+});
