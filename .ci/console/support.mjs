@@ -46,6 +46,16 @@ export const picture = (page, name) => pictures && page.screenshot({ path: `${pi
 // The status of a call of the API with a secret.
 export const call = (path, secret) => fetch(url + path, { headers: { authorization: `Bearer ${secret}` } }).then(({ status }) => status);
 
+const session = execFileSync(command, ["admin", "session", "--email", "ada@example.com"], { encoding: "utf8" }).trim();
+
+// What the API answers to a call of the demo project's owner.
+export async function api(method, path, body) {
+  const headers = { authorization: `Bearer ${session}`, "content-type": "application/json" };
+  const answer = await fetch(url + path, { method, headers, body: body && JSON.stringify(body) });
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
+}
+
 // Runs the flows one after the other, each in contexts of its own.
 export async function run(flows) {
   try {

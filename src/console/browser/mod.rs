@@ -51,7 +51,7 @@ pub async fn enter(State(console): State<Console>, request: Request, next: Next)
             head.extensions.insert(visit.clone());
             let handled = next.run(Request::from_parts(head, Body::empty()));
             // The layout's own calls take as long as the page's, so both run at the same time.
-            if visit.is_read() && page.is_some_and(|page| page.access == Access::SignedIn) {
+            if visit.is_read() && page.is_some_and(|page| page.access == Access::SignedIn && page.is_html) {
                 let (frame, response) = tokio::join!(Frame::load(&visit), handled);
                 view::finish(&visit, response, Some(frame)).await
             } else {

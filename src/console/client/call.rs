@@ -20,12 +20,13 @@ pub struct Call {
     body: Option<Value>,
     idempotency_key: Option<String>,
     if_match: Option<String>,
+    last_event_id: Option<String>,
 }
 
 impl Call {
     /// Creates a call without a body.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), body: None, idempotency_key: None, if_match: None }
+        Self { method, path: path.into(), body: None, idempotency_key: None, if_match: None, last_event_id: None }
     }
 
     /// GET.
@@ -80,6 +81,13 @@ impl Call {
         self
     }
 
+    /// Resumes a stream after the event with this ID. An empty ID is left out.
+    #[must_use]
+    pub fn resume_after(mut self, event: &str) -> Self {
+        self.last_event_id = Some(event.to_owned()).filter(|event| !event.is_empty());
+        self
+    }
+
     /// Method and path, without the query: `GET /v1/keys`.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path.split('?').next().unwrap_or_default())
@@ -94,6 +102,9 @@ impl Call {
         }
         if let Some(etag) = &self.if_match {
             request = request.header(header::IF_MATCH, etag);
+        }
+        if let Some(event) = &self.last_event_id {
+            request = request.header("last-event-id", event);
         }
         match &self.body {
             Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())),

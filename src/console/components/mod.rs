@@ -5,6 +5,7 @@ pub mod chart;
 pub mod diff;
 pub mod icon;
 pub mod list;
+pub mod live;
 pub mod scopes;
 pub mod secret;
 pub mod status;

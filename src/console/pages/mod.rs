@@ -3,6 +3,7 @@
 //! A new page: add the folder, write `routes`, and add a row to [`TABLE`]. The layers before it, the navigation, the
 //! metrics and the tests of all pages take it from the table.
 
+pub mod events;
 mod go;
 mod home;
 mod keys;
@@ -34,6 +35,8 @@ pub struct Page {
     pub nav: Option<Nav>,
     /// Whether the URL can have a secret, so that browsers must not send it to anybody.
     pub has_secret_url: bool,
+    /// Whether it is a page, and not a stream or a file.
+    pub is_html: bool,
     /// Handlers.
     pub routes: fn() -> MethodRouter<Console>,
 }
@@ -76,11 +79,15 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/keys/{key_id}/edit", keys::edit::routes),
     Page::new("/console/projects/{project_id}/keys/{key_id}/rotate", keys::rotate::routes),
     Page::new("/console/projects/{project_id}/keys/{key_id}/revoke", keys::revoke::routes),
+    // Events.
+    Page::new("/console/projects/{project_id}/events", events::list::routes).in_nav("Events", Icon::Pulse),
+    Page::new("/console/projects/{project_id}/events/stream", events::stream::routes).not_html(),
+    Page::new("/console/projects/{project_id}/events/{event_id}", events::one::routes),
 ];
 
 impl Page {
     const fn new(path: &'static str, routes: fn() -> MethodRouter<Console>) -> Self {
-        Self { path, access: Access::SignedIn, nav: None, has_secret_url: false, routes }
+        Self { path, access: Access::SignedIn, nav: None, has_secret_url: false, is_html: true, routes }
     }
 
     const fn open(path: &'static str, routes: fn() -> MethodRouter<Console>) -> Self {
@@ -96,6 +103,10 @@ impl Page {
             Some(nav) => Self { nav: Some(Nav { is_exact: true, ..nav }), ..self },
             None => self,
         }
+    }
+
+    const fn not_html(self) -> Self {
+        Self { is_html: false, ..self }
     }
 
     const fn with_secret_url(self) -> Self {

@@ -1,5 +1,6 @@
 //! The console, as a browser without scripts sees it.
 
+mod events;
 mod forms;
 mod headers;
 mod keys;
@@ -9,6 +10,7 @@ mod sessions;
 
 use cloudapi::console::pages::{Access, TABLE};
 
+use crate::events::trigger_event;
 use crate::support::{
     Session, TestApp,
     browser::{Browser, text},
@@ -17,9 +19,12 @@ use crate::support::{
 /// Paths of all pages that a signed-in person can open, for a project with a key.
 async fn pages_of(owner: &Session<'_>) -> Vec<String> {
     let key = owner.key().await;
-    let signed_in = TABLE.iter().filter(|page| page.access == Access::SignedIn);
-    let paths: Vec<String> =
-        signed_in.map(|page| page.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id)).collect();
+    let event = trigger_event(owner, &key).await;
+    let examples =
+        [("{project_id}", &*owner.project), ("{key_id}", &key.id), ("{event_id}", event["id"].as_str().unwrap())];
+    let signed_in = TABLE.iter().filter(|page| page.access == Access::SignedIn && page.is_html);
+    let path = |path: &str| examples.iter().fold(path.to_owned(), |path, (name, example)| path.replace(name, example));
+    let paths: Vec<String> = signed_in.map(|page| path(page.path)).collect();
     for path in &paths {
         assert!(!path.contains('{'), "{path}: give the test an example of this parameter");
     }

@@ -5,8 +5,6 @@ use axum::{
     extract::Path,
     routing::{MethodRouter, get},
 };
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::{
     api::{
@@ -21,10 +19,14 @@ use crate::{
         components::{
             chart::{Bars, Meter, number},
             icon::Icon,
+            live::Live,
             status::{Badge, Empty},
             time::{When, month},
         },
-        pages::{objects::page_of, trail::sentence},
+        pages::{
+            events::{Event, Row},
+            objects::page_of,
+        },
         view::PageResult,
     },
 };
@@ -35,7 +37,8 @@ struct Page {
     project: Overview,
     usage: Option<Usage>,
     attention: Vec<Attention>,
-    events: Vec<Event>,
+    live: Live,
+    events: Vec<Row>,
     no_events: Empty,
 }
 
@@ -56,35 +59,6 @@ struct Attention {
     when: Option<When>,
 }
 
-/// Event of the list.
-struct Event {
-    kind: String,
-    /// What happened.
-    text: String,
-    /// Name or ID of the object.
-    subject: Option<String>,
-    path: Option<String>,
-    when: When,
-}
-
-/// Event of the API.
-#[derive(Deserialize)]
-struct ApiEvent {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    subject: Option<String>,
-    time: Timestamp,
-    #[serde(default)]
-    data: EventData,
-}
-
-#[derive(Default, Deserialize)]
-struct EventData {
-    #[serde(default)]
-    changes: Value,
-}
-
 /// Number of events.
 const EVENTS: usize = 8;
 
@@ -96,22 +70,15 @@ pub fn routes() -> MethodRouter<Console> {
 async fn show(visit: Visit, Path(id): Path<ProjectId>) -> PageResult {
     let api = &visit.api;
     let events = Call::get("/v1/events").query("project_id", id).query("order", "desc").query("limit", EVENTS);
-    let (overview, events) = tokio::try_join!(
-        api.get::<Overview>(format!("/v1/projects/{id}/overview")),
-        api.send::<List<ApiEvent>>(events),
-    )?;
+    let (overview, events) =
+        tokio::try_join!(api.get::<Overview>(format!("/v1/projects/{id}/overview")), api.send::<List<Event>>(events),)?;
     let overview = overview.body;
-    let event = |event: ApiEvent| Event {
-        path: event.subject.as_ref().and_then(|subject| page_of(id, subject)),
-        text: sentence(&event.kind),
-        kind: event.kind,
-        subject: name_in(&event.data.changes).or(event.subject),
-        when: visit.when(event.time),
-    };
+    let newest = events.body.data.first().map(|event| event.id.to_string());
     let page = Page {
         usage: overview.usage.as_ref().map(usage),
         attention: attention(&visit, id, &overview),
-        events: events.body.data.into_iter().map(event).collect(),
+        live: Live::new(id).after(newest.as_deref()),
+        events: events.body.data.into_iter().map(|event| Row::new(&visit, id, event)).collect(),
         no_events: Empty::new(
             "No events yet",
             "What happens in this project shows up here: new keys, members, resources.",
@@ -119,13 +86,6 @@ async fn show(visit: Visit, Path(id): Path<ProjectId>) -> PageResult {
         project: overview,
     };
     visit.page("Overview").project(id).show(&page)
-}
-
-/// Name of the object that an event is about: the new one, if it was changed.
-fn name_in(changes: &Value) -> Option<String> {
-    let name = ["name", "email", "url"].into_iter().find_map(|member| changes.get(member))?;
-    let name = name.as_array().and_then(|change| change.last()).unwrap_or(name);
-    name.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn usage(usage: &UsageOverview) -> Usage {

@@ -3,6 +3,7 @@
 import { setUpCopy } from "./copy.js";
 import { setUpDialogs } from "./dialog.js";
 import { setUpForms } from "./form.js";
+import { setUpLive } from "./live.js";
 import { setUpPalette } from "./palette.js";
 import { setUpSession } from "./session.js";
 import { setUpTheme } from "./theme.js";
@@ -22,6 +23,7 @@ setUp(document);
 setUpPalette();
 setUpSession();
 setUpTheme();
+setUpLive(setUp);
 document.body.addEventListener("htmx:afterSwap", (event) => setUp(event.detail.target));
 
 // A wide screen shows the navigation, a narrow one a menu.
