@@ -7,7 +7,7 @@ use std::{
 };
 
 use cloudapi::base::{
-    id::{ProjectId, ResourceId, WebhookId},
+    id::{KeyId, ProjectId, ResourceId, WebhookId},
     runtime::{clock::Timestamp, period::Period},
 };
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -172,6 +172,8 @@ impl Seed {
         let resource = |n| ResourceId::from_u128(self.id(self.counts.deleted + n)).to_string();
         let values = [
             ("webhook_id", WebhookId::from_u128(self.id(0)).to_string()),
+            ("key_many", KeyId::from_u128(self.id(0)).to_string()),
+            ("key_few", KeyId::from_u128(self.id(7)).to_string()),
             ("resource_many", resource(0)),
             ("resource_disjoint", resource(1)),
             ("resource_few", resource(2)),

@@ -74,7 +74,8 @@ pub const OF_PROJECT: &[Statement] = &[
         "INSERT INTO tokens (id, project_id, secret_hash, hint, name, scopes, issuer_key_id, depth, created_at, expires_at)
          SELECT pg_temp.row_id(n), '{project}'::uuid, sha256(uuid_send(pg_temp.row_id(n))), 'cap_xxxx',
                 CASE WHEN n % {few_tokens} = 7 THEN 'rare ' ELSE '' END || 'token ' || n,
-                ARRAY['users:read'], pg_temp.row_id(n % {keys}), 1, pg_temp.row_time(n), now() + interval '30 days'
+                ARRAY['users:read'], CASE WHEN n % {few_tokens} = 7 THEN pg_temp.row_id(7) WHEN n % 2 = 0 THEN pg_temp.row_id(0)
+                ELSE pg_temp.row_id(n % {keys}) END, 1, pg_temp.row_time(n), now() + interval '30 days'
          FROM generate_series(0::bigint, {tokens} - 1) AS n",
     ),
     (

@@ -16,7 +16,7 @@ use crate::{
         sessions::{handlers as sessions, reauthentication, sign_in},
         tokens::{handlers as tokens, introspection},
         usage::handlers as usage,
-        users::{acceptance as invitations, handlers as users, profile},
+        users::{acceptance as invitations, handlers as users, password, profile},
         webhooks::handlers as webhooks,
     },
     auth::{gate::GateLayer, grant::Public},
@@ -47,7 +47,7 @@ pub fn table() -> Api<App> {
     Api::new()
         .tag("sessions", "Signing in and out, for dashboards.")
         .post("/v1/sessions", sign_in::create, "Create a session")
-        .errors(&[Code::InvalidCredentials])
+        .errors(&[Code::InvalidCredentials, Code::RevocationUnconfirmed])
         .get("/v1/sessions", sessions::list, "List your sessions")
         .delete("/v1/sessions/current", sessions::revoke_current, "Revoke the current session")
         .errors(&[Code::RevocationUnconfirmed])
@@ -62,7 +62,7 @@ pub fn table() -> Api<App> {
         .tag("users", "People, as members of projects.")
         .events(api::users::event_schemas::schema_of)
         .get("/v1/users/me", profile::me, "Get your profile")
-        .post("/v1/users/me/password", users::change_password, "Change your password")
+        .post("/v1/users/me/password", password::change_password, "Change your password")
         .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
         .post("/v1/invitations/accept", invitations::accept, "Accept an invitation")
         .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])

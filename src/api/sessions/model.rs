@@ -14,7 +14,7 @@ use crate::{
         etag::{EntityTag, Versioned},
         id::{SessionId, UserId},
         identity::secret::Secret,
-        input::{email::Email, schema::input},
+        input::{email::Email, schema::input, text::NO_CONTROL_CHARACTERS},
         runtime::clock::Timestamp,
     },
 };
@@ -41,10 +41,15 @@ pub struct SignIn {
     /// Secret of a sign-in link, `lnk_…`, instead of an email address and a password. It works once, within 60 minutes.
     #[schemars(with = "Option<String>", regex(pattern = LINK), extend("writeOnly" = true, "x-form" = LINK_FORM))]
     pub sign_in_link: Option<SecretString>,
+    /// New password, with a sign-in link only. Common passwords are rejected.
+    #[schemars(with = "Option<String>", length(min = 12, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true))]
+    pub new_password: Option<SecretString>,
 }
 
-const LINK: &str = "^lnk_[0-9A-Za-z]{49}$";
-const LINK_FORM: &str = "the secret of a sign-in link, which is lnk_ and 49 letters and digits; copy it completely";
+/// Pattern of the secret of a sign-in link.
+pub const LINK: &str = "^lnk_[0-9A-Za-z]{49}$";
+/// Describes [`LINK`], for error messages.
+pub const LINK_FORM: &str = "the secret of a sign-in link, which is lnk_ and 49 letters and digits; copy it completely";
 
 /// What a user signs in with.
 #[derive(Debug)]
@@ -56,16 +61,23 @@ pub enum SignInProof {
         /// Password.
         password: SecretString,
     },
-    /// Secret of a sign-in link.
-    Link(SecretString),
+    /// Secret of a sign-in link, and the new password to set, if any.
+    Link(SecretString, Option<SecretString>),
 }
 
 impl SignIn {
     /// What the user signs in with.
     pub fn proof(self) -> Result<SignInProof> {
         match (self.email, self.password, self.sign_in_link) {
-            (Some(email), Some(password), None) => Ok(SignInProof::Password { email, password }),
-            (None, None, Some(link)) => Ok(SignInProof::Link(link)),
+            (Some(email), Some(password), None) if self.new_password.is_none() => {
+                Ok(SignInProof::Password { email, password })
+            }
+            (None, None, Some(link)) => Ok(SignInProof::Link(link, self.new_password)),
+            (Some(_), Some(_), None) => Err(Error::invalid_member(
+                "/new_password",
+                ItemCode::InvalidFormat,
+                "can be sent only with 'sign_in_link'; change the password with POST /v1/users/me/password",
+            )),
             _ => Err(Error::invalid_member(
                 "/sign_in_link",
                 ItemCode::InvalidFormat,

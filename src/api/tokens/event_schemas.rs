@@ -24,6 +24,7 @@ fn token() -> Value {
         "scopes": ["users:read", "usage:read"],
         "name": "ci-token",
         "project_id": "proj_8f2c4",
+        "issuer": { "id": "key_7d1", "type": "key" },
         "hint": "cap_7e0b91c2",
         "status": "active",
         "created_at": "2026-03-01T00:00:00.000Z",

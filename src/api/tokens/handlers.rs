@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::extract::State;
 
 use super::{
-    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, NewToken, RevokedToken, TokenFilter, TokenView},
-    repo::{self, Issuer, TokenRow},
+    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, Issuer, NewToken, RevokedToken, TokenFilter, TokenView},
+    repo::{self, TokenRow},
 };
 use crate::{
     auth::grant::{AnyCredentialOrSelf, Grant},
@@ -95,7 +95,7 @@ pub async fn list(
     let now = store.clock.now();
     let mut db = store.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::list(&mut db, tenant, query.filter.name.as_deref(), &page).await?;
+    let page = repo::list(&mut db, tenant, &query.filter, now, &page).await?;
     Ok(List::new(page.map(|token| TokenView::new(token, now)), grant.request().id))
 }
 

@@ -2,12 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sqlx::{FromRow, Row, postgres::PgRow};
 
 use crate::{
     audit::model::Audited,
     base::{
         etag::{EntityTag, Versioned},
-        id::{ProjectId, TokenId},
+        id::{KeyId, ProjectId, TokenId, UserId},
         identity::{
             credential::CredentialStatus,
             scope::{Scope, ScopeSet},
@@ -40,11 +41,19 @@ pub struct NewToken {
     pub expires_in: Option<u32>,
 }
 
+const ISSUER: &str = "^(key|tok|usr)_[1-9a-f][0-9a-f]{0,31}$";
+const ISSUER_FORM: &str = "the id of a key, a token or a user";
+
 /// Filter of the list of tokens.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct TokenFilter {
     /// Project of the tokens. Required with a session, because its user can be in several projects.
     pub project_id: Option<String>,
+    /// Only tokens with this status.
+    pub status: Option<CredentialStatus>,
+    /// Only tokens that this key, token or user has issued.
+    #[schemars(regex(pattern = ISSUER), extend("x-form" = ISSUER_FORM), example = &"key_7d1")]
+    pub issuer: Option<String>,
     /// Only tokens whose name contains this text, in upper or lower case.
     #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = &"ci-")]
     pub name: Option<String>,
@@ -59,6 +68,9 @@ pub struct StoredToken {
     pub id: TokenId,
     /// Project of the token.
     pub project_id: ProjectId,
+    /// Issuer of the token.
+    #[sqlx(flatten)]
+    pub issuer: Issuer,
     /// First characters of the secret.
     pub hint: String,
     /// Human-readable name.
@@ -72,6 +84,72 @@ pub struct StoredToken {
     pub ends: TokenEnds,
     /// Time of the last use, to the minute.
     pub last_used_at: Option<Timestamp>,
+}
+
+/// Issuer of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// A key.
+    Key(KeyId),
+    /// Another token.
+    Token(TokenId),
+    /// A member of the token's project.
+    Member(UserId),
+}
+
+impl Issuer {
+    /// The issuer with this ID, if it is the ID of a key, a token or a user.
+    pub fn parse(id: &str) -> Option<Self> {
+        let key = || id.parse().ok().map(Self::Key);
+        let token = || id.parse().ok().map(Self::Token);
+        key().or_else(token).or_else(|| id.parse().ok().map(Self::Member))
+    }
+}
+
+impl<'r> FromRow<'r, PgRow> for Issuer {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        let key: Option<KeyId> = row.try_get("issuer_key_id")?;
+        let token: Option<TokenId> = row.try_get("issuer_token_id")?;
+        match (key, token) {
+            (Some(key), _) => Ok(Self::Key(key)),
+            (None, Some(token)) => Ok(Self::Token(token)),
+            (None, None) => row.try_get("issuer_user_id").map(Self::Member),
+        }
+    }
+}
+
+/// Type of a token's issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum IssuerType {
+    /// Key.
+    Key,
+    /// Token.
+    Token,
+    /// User with a session.
+    User,
+}
+
+/// Issuer of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenIssuer {
+    /// ID of the key, token or user.
+    pub id: String,
+    /// Type of the issuer.
+    #[serde(rename = "type")]
+    pub kind: IssuerType,
+}
+
+impl From<Issuer> for TokenIssuer {
+    fn from(issuer: Issuer) -> Self {
+        let (id, kind) = match issuer {
+            Issuer::Key(id) => (id.to_string(), IssuerType::Key),
+            Issuer::Token(id) => (id.to_string(), IssuerType::Token),
+            Issuer::Member(id) => (id.to_string(), IssuerType::User),
+        };
+        Self { id, kind }
+    }
 }
 
 /// The times that decide whether a token has ended.
@@ -95,7 +173,7 @@ impl TokenEnds {
 }
 
 /// A token, without its secret.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Token")]
 pub struct TokenView {
     /// Token ID.
@@ -106,6 +184,8 @@ pub struct TokenView {
     pub name: String,
     /// Project of the token.
     pub project_id: ProjectId,
+    /// Issuer of the token, on which its access and its lifetime depend.
+    pub issuer: TokenIssuer,
     /// First characters of the secret.
     pub hint: String,
     /// Status of the token.
@@ -134,6 +214,7 @@ impl TokenView {
             scopes: ScopeSet::from_texts(&token.scopes),
             name: token.name,
             project_id: token.project_id,
+            issuer: token.issuer.into(),
             hint: token.hint,
             status: token.ends.status(now),
             created_at: token.created_at,
@@ -144,7 +225,7 @@ impl TokenView {
 }
 
 /// A new token, with its secret.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IssuedToken {
     /// Secret to send as `Authorization: Bearer`. Shown only once.
     pub token: Secret,

@@ -1,12 +1,13 @@
 //! SQL for tokens.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
-use super::model::{MAX_DEPTH, StoredToken, TokenEnds};
+use super::model::{Issuer, MAX_DEPTH, StoredToken, TokenEnds, TokenFilter};
 use crate::{
     base::{
         error::{Code, Error},
-        id::{self, KeyId, TokenId, UserId},
+        id::{self, TokenId},
         identity::{credential::CredentialStatus, scope::ScopeSet, secret::Secret, tenant::Tenant},
         input::page::{Page, PageRequest},
         runtime::clock::Timestamp,
@@ -14,27 +15,31 @@ use crate::{
     db::{Call, ProjectItem, lists::scan::Scan},
 };
 
+/// Columns of [`StoredToken`], where the ends of the issuers are already known.
+macro_rules! listed_columns {
+    () => {
+        "id, project_id, issuer_key_id, issuer_token_id, issuer_user_id, hint, name, scopes, created_at, expires_at, \
+         revoked_at, last_used_at, issuers_end_at"
+    };
+}
+
 /// Columns of [`StoredToken`]. `issuers_end` is called for each row, so select only the rows of a page.
 macro_rules! token_columns {
     () => {
-        "id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at, \
+        "id, project_id, issuer_key_id, issuer_token_id, issuer_user_id, hint, name, scopes, created_at, expires_at, \
+         revoked_at, last_used_at, \
          issuers_end(issuer_key_id, issuer_token_id, issuer_user_id, project_id, issuer_membership_id) AS issuers_end_at"
     };
 }
 
+/// The ends of the issuers of a scanned row, once for each row.
+const ENDS: &str = "CROSS JOIN LATERAL (SELECT issuers_end(s.issuer_key_id, s.issuer_token_id, s.issuer_user_id, \
+                    s.project_id, s.issuer_membership_id) AS issuers_end_at OFFSET 0) e";
+/// Maximum number of rows to scan for a page of tokens with a status.
+const MAX_ROWS_BY_STATUS: usize = 200;
+
 impl ProjectItem for id::Token {
     const PROJECT_OF: &'static str = "SELECT project_id FROM tokens WHERE id = $1";
-}
-
-/// Issuer of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Issuer {
-    /// A key.
-    Key(KeyId),
-    /// Another token.
-    Token(TokenId),
-    /// A member of the token's project.
-    Member(UserId),
 }
 
 /// Values of a new token.
@@ -65,6 +70,7 @@ pub fn issue(tenant: Tenant, token: TokenRow, secret: &Secret) -> (Call, StoredT
     let stored = StoredToken {
         id: token.id,
         project_id: tenant.project_id(),
+        issuer: token.issuer,
         hint: secret.hint(),
         name: token.name,
         scopes: token.scopes.to_texts().into_iter().map(str::to_owned).collect(),
@@ -116,19 +122,51 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: TokenId) -> sqlx::Re
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
-    name: Option<&str>,
+    wanted: &TokenFilter,
+    now: Timestamp,
     page: &PageRequest<id::Token>,
 ) -> sqlx::Result<Page<StoredToken, id::Token>> {
+    let name = wanted.name.as_deref();
+    // Nothing else can have issued a token.
+    let issuer = match wanted.issuer.as_deref().map(Issuer::parse) {
+        Some(None) => return Ok(Page::scanned(Vec::new(), None)),
+        issuer => issuer.flatten(),
+    };
+    let (key, issuer): (&[_], _) = match issuer {
+        None => (&[("project_id", "$3")], None),
+        Some(Issuer::Key(id)) => (&[("project_id", "$3"), ("issuer_key_id", "$4")], Some(id.as_u128())),
+        Some(Issuer::Token(id)) => (&[("project_id", "$3"), ("issuer_token_id", "$4")], Some(id.as_u128())),
+        Some(Issuer::Member(id)) => (&[("project_id", "$3"), ("issuer_user_id", "$4")], Some(id.as_u128())),
+    };
+    let status = match wanted.status {
+        None => "",
+        Some(CredentialStatus::Active) => {
+            "revoked_at IS NULL AND expires_at > $6 AND (issuers_end_at IS NULL OR issuers_end_at > $6)"
+        }
+        Some(CredentialStatus::Expired) => {
+            "revoked_at IS NULL AND issuers_end_at IS DISTINCT FROM 'epoch' AND least(expires_at, issuers_end_at) <= $6"
+        }
+        Some(CredentialStatus::Revoked) => "(revoked_at IS NOT NULL OR issuers_end_at = 'epoch')",
+    };
+    let named = if name.is_some() { "strpos(lower(name), lower($5)) > 0" } else { "" };
+    let filter = match (status, named) {
+        ("", filter) | (filter, "") => filter.to_owned(),
+        _ => format!("{named} AND {status}"),
+    };
     let scan = Scan {
         table: "tokens",
         columns: "id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at, \
                   issuer_key_id, issuer_token_id, issuer_user_id, issuer_membership_id",
-        item: token_columns!(),
-        key: &[("project_id", "$3")],
-        filter: if name.is_some() { "strpos(lower(name), lower($4)) > 0" } else { "" },
+        item: if status.is_empty() { token_columns!() } else { listed_columns!() },
+        key,
+        lookup: if status.is_empty() { "" } else { ENDS },
+        // Each row costs a look at its issuers.
+        max_rows: if status.is_empty() { Scan::DEFAULT.max_rows } else { MAX_ROWS_BY_STATUS },
+        filter: &filter,
         ..Scan::DEFAULT
     };
-    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(name)).await
+    let issuer = issuer.map(Uuid::from_u128);
+    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(issuer).bind(name).bind(now)).await
 }
 
 /// Revokes one of the tenant's tokens, and with it every token issued under it. Returns its previous status, or none if

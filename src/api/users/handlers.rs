@@ -1,24 +1,14 @@
 //! `/v1/users`: members of projects and their roles.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 
 use super::{
     invitations,
-    model::{
-        ChangedPassword, InvitedUser, Member, MemberAccount, MemberStatus, NewUser, PasswordChange, RemovedUser,
-        UserFilter, UserPatch,
-    },
+    model::{InvitedUser, Member, MemberAccount, MemberStatus, NewUser, RemovedUser, UserFilter, UserPatch},
     repo,
 };
 use crate::{
-    api::sessions,
-    auth::{
-        credentials::accounts::{self, Account},
-        grant::{Grant, Session, SessionOnly},
-        passwords::{Passwords, rules},
-    },
+    auth::grant::{Grant, SessionOnly},
     base::{
         action::Action,
         error::{Code, Error, Result},
@@ -211,50 +201,4 @@ async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &MemberAccou
         return Ok(());
     }
     Err(Error::new(Code::LastOwner, "This user is the last owner of the project; make another user an owner first"))
-}
-
-/// Changes the caller's password and revokes the caller's other sessions.
-pub async fn change_password(
-    session: Session,
-    State(store): State<Store>,
-    State(passwords): State<Arc<Passwords>>,
-    body: JsonBody<PasswordChange>,
-) -> Result<Json<ChangedPassword>> {
-    let PasswordChange { current_password, new_password } = body.validate()?;
-    let account = accounts::find(&mut *store.db.acquire().await?, session.user_id).await?;
-    let Account { email, password_hash: stored, .. } = account.ok_or_else(|| {
-        Error::new(
-            Code::TokenRevoked,
-            "This session's user was deleted, which ends the session; sign in as another user",
-        )
-    })?;
-    rules::check(&new_password, &email)
-        .map_err(|violation| Error::invalid_member("/new_password", violation.code(), violation.to_string()))?;
-    // Delayed as at sign-in: a stolen session must not allow faster guessing.
-    let key = email.key();
-    let proof = passwords.verify_throttled(key.as_str(), current_password, stored.clone(), store.clock.now());
-    if session.request.while_connected(proof).await?.is_none() {
-        let change = Change::refused(Action::UserPasswordChanged, Some(session.user_id));
-        store.writes.record_refused(&session.request, change).await?;
-        return Err(Error::new(
-            Code::InvalidCurrentPassword,
-            "'current_password' is not your password; check it, or ask the operator to set a new one",
-        ));
-    }
-    let hash = session.request.while_connected(passwords.hash(new_password)).await?;
-    let mut tx = store.writes.begin(&session.request).await?;
-    if !accounts::replace_password_hash(tx.db(), session.user_id, stored.as_deref(), &hash).await? {
-        return Err(Error::new(
-            Code::InvalidCurrentPassword,
-            "Another request changed your password in the meantime; sign in with the new one",
-        ));
-    }
-    let sessions_revoked =
-        sessions::repo::revoke_others(tx.db(), session.user_id, session.id, store.clock.now()).await?;
-    sessions::links::delete_all(tx.db(), session.user_id).await?;
-    // Invalidates the other sessions, which depend on their user.
-    tx.invalidate(Subject::User(session.user_id));
-    let change =
-        Change::new(Action::UserPasswordChanged, session.user_id, None).with("sessions_revoked", sessions_revoked);
-    tx.commit(change, Json(ChangedPassword { id: session.user_id, sessions_revoked })).await
 }

@@ -6,5 +6,6 @@ pub mod event_schemas;
 pub mod handlers;
 pub mod invitations;
 pub mod model;
+pub mod password;
 pub mod profile;
 pub mod repo;

@@ -7,9 +7,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::sessions::model::SessionView,
+    api::sessions::model::{LINK, LINK_FORM, SessionView},
     audit::model::Audited,
     base::{
+        error::{Error, ItemCode, Result},
         etag::{EntityTag, Versioned},
         id::{ProjectId, UserId},
         identity::{role::Role, secret::Secret, tenant::ProjectStatus},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Whether a member has accepted the invitation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
@@ -38,7 +39,7 @@ pub enum MemberStatus {
 
 /// A member of a project, or a person who is invited to it.
 // The database row is also the API view, because it has no secret.
-#[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "User")]
 pub struct Member {
     /// User ID. Until the invitation is accepted, a separate ID of the invitation.
@@ -155,7 +156,7 @@ pub struct NewUser {
 }
 
 /// An invited user, with the secret of the invitation.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InvitedUser {
     /// Secret to accept the invitation with (`POST /v1/invitations/accept`). Give it only to the invited person. Shown
     /// only once, and valid for 7 days.
@@ -202,16 +203,47 @@ pub struct Acceptance {
     pub password: SecretString,
 }
 
-/// Request to change the password.
+/// Request to change the password: with the current password, or with a sign-in link.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{ "required": ["current_password"] }, { "required": ["sign_in_link"] }]))]
 pub struct PasswordChange {
     /// Current password.
-    #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
-    pub current_password: SecretString,
+    #[schemars(with = "Option<String>", length(max = 1024), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
+    pub current_password: Option<SecretString>,
+    /// Secret of a sign-in link of the session's user, `lnk_…`, instead of the current password.
+    #[schemars(with = "Option<String>", regex(pattern = LINK), extend("writeOnly" = true, "x-form" = LINK_FORM))]
+    pub sign_in_link: Option<SecretString>,
     /// New password. Common passwords are rejected.
     #[schemars(with = "String", length(min = 12, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub new_password: SecretString,
+}
+
+/// Proof that a user may set a new password.
+#[derive(Debug)]
+pub enum PasswordProof {
+    /// Current password.
+    Password(SecretString),
+    /// Secret of a sign-in link.
+    Link(SecretString),
+}
+
+impl PasswordChange {
+    /// Proof that the user may set the new password, and the new password.
+    pub fn proof(self) -> Result<(PasswordProof, SecretString)> {
+        let proof = match (self.current_password, self.sign_in_link) {
+            (Some(password), None) => PasswordProof::Password(password),
+            (None, Some(link)) => PasswordProof::Link(link),
+            _ => {
+                return Err(Error::invalid_member(
+                    "/sign_in_link",
+                    ItemCode::InvalidFormat,
+                    "cannot be combined with 'current_password'; send one of them",
+                ));
+            }
+        };
+        Ok((proof, self.new_password))
+    }
 }
 
 /// Result of changing the password.

@@ -9,10 +9,7 @@ use crate::{
             model::{StoredKey, default_scopes, stored_scopes},
         },
         projects::{self, model::NewProject},
-        tokens::{
-            self,
-            repo::{Issuer, TokenRow},
-        },
+        tokens::{self, model::Issuer, repo::TokenRow},
         users::{self, model::MemberStatus},
     },
     base::{

@@ -4,8 +4,9 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{Method, request::Parts},
+    http::{HeaderValue, Method, request::Parts},
 };
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -188,9 +189,18 @@ impl Visit {
     }
 }
 
-/// The session cookie of a new session.
-pub fn session_cookie(site: &Site, secret: &Secret) -> Option<axum::http::HeaderValue> {
-    cookies::session(site, secret.expose())
+/// New session of the API.
+#[derive(Debug, Deserialize)]
+pub struct NewSession {
+    token: Secret,
+}
+
+impl NewSession {
+    /// The session cookie.
+    pub fn cookie(&self, site: &Site) -> Result<HeaderValue, Failure> {
+        let cookie = cookies::session(site, self.token.expose());
+        cookie.ok_or_else(|| Failure::internal("a secret is not a header value"))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Visit {

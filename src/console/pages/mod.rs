@@ -3,15 +3,19 @@
 //! A new page: add the folder, write `routes`, and add a row to [`TABLE`]. The layers before it, the navigation, the
 //! metrics and the tests of all pages take it from the table.
 
+mod account;
 pub mod events;
 mod go;
 mod home;
+mod invitation;
 mod keys;
+mod members;
 pub mod objects;
 mod overview;
 pub(super) mod sign_in;
 mod sign_out;
 mod theme;
+mod tokens;
 pub mod trail;
 
 use axum::{
@@ -67,6 +71,7 @@ pub const METHODS: [(Method, u16); 2] = [(Method::GET, 200), (Method::POST, 303)
 /// Every page, in the order of the navigation.
 pub const TABLE: &[Page] = &[
     Page::open("/console/sign-in", sign_in::routes).with_secret_url(),
+    Page::open("/console/invitation", invitation::routes).with_secret_url(),
     Page::open("/console/sign-out", sign_out::routes),
     Page::open("/console/theme", theme::routes),
     Page::new("/console", home::routes),
@@ -79,10 +84,24 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/keys/{key_id}/edit", keys::edit::routes),
     Page::new("/console/projects/{project_id}/keys/{key_id}/rotate", keys::rotate::routes),
     Page::new("/console/projects/{project_id}/keys/{key_id}/revoke", keys::revoke::routes),
+    // Tokens.
+    Page::new("/console/projects/{project_id}/tokens", tokens::list::routes).in_nav("Tokens", Icon::Token),
+    Page::new("/console/projects/{project_id}/tokens/new", tokens::create::routes),
+    Page::new("/console/projects/{project_id}/tokens/{token_id}", tokens::one::routes),
+    Page::new("/console/projects/{project_id}/tokens/{token_id}/revoke", tokens::revoke::routes),
+    // Members.
+    Page::new("/console/projects/{project_id}/members", members::list::routes).in_nav("Members", Icon::People),
+    Page::new("/console/projects/{project_id}/members/invite", members::invite::routes),
+    Page::new("/console/projects/{project_id}/members/{user_id}", members::one::routes),
+    Page::new("/console/projects/{project_id}/members/{user_id}/role", members::role::routes),
+    Page::new("/console/projects/{project_id}/members/{user_id}/remove", members::remove::routes),
     // Events.
     Page::new("/console/projects/{project_id}/events", events::list::routes).in_nav("Events", Icon::Pulse),
     Page::new("/console/projects/{project_id}/events/stream", events::stream::routes).not_html(),
     Page::new("/console/projects/{project_id}/events/{event_id}", events::one::routes),
+    // The person.
+    Page::new("/console/account", account::overview::routes),
+    Page::new("/console/account/password", account::password::routes),
 ];
 
 impl Page {

@@ -1,7 +1,7 @@
 //! Pages of objects, by the prefix of their IDs.
 
 use super::TABLE;
-use crate::base::id::ProjectId;
+use crate::base::id::{ProjectId, UserId};
 
 /// Kind of object: prefix of its ID, path of the API, and path of the page.
 pub struct Object {
@@ -29,8 +29,11 @@ pub fn kind_of(id: &str) -> Option<&'static Object> {
     known.filter(|object| TABLE.iter().any(|row| row.path == object.page))
 }
 
-/// Path of the page of an object, if it has one.
+/// Path of the page of an object, if it has one. Users have one in each project.
 pub fn page_of(project: ProjectId, id: &str) -> Option<String> {
+    if id.parse::<UserId>().is_ok() {
+        return Some(format!("/console/projects/{project}/members/{id}"));
+    }
     kind_of(id).map(|object| object.page(project, id))
 }
 

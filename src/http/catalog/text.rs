@@ -277,8 +277,8 @@ pub const fn of(code: Code) -> Text {
         },
         Code::InvalidCurrentPassword => Text {
             meaning: "The current password in the request is wrong. Nothing was changed.",
-            remedy: "Send the password that you sign in with. If you have forgotten it, ask the operator to set a new one.",
-            example: "'current_password' is not your password; check it, or ask the operator to set a new one",
+            remedy: "Send the password that you sign in with. If you have forgotten it, ask the operator for a sign-in link, and send the link instead.",
+            example: "'current_password' is not your password; check it, or ask the operator for a sign-in link",
         },
         Code::RateLimited => Text {
             meaning: "Too many requests were sent in a period of time: with this credential, or from this address for sign-ins and requests without a valid credential.",

@@ -107,3 +107,72 @@ async fn sign_in_takes_either_a_link_or_an_address_and_a_password() {
     app.http.get(format!("{}/console/sign-in?link={link}", app.url)).send().await.unwrap();
     app.anonymous().post("/v1/sessions", body(&link)).await.created();
 }
+
+#[tokio::test]
+async fn link_takes_the_place_of_a_forgotten_password() {
+    let app = TestApp::start().await;
+    // Without a password, and with one.
+    for password in [None, Some(PASSWORD)] {
+        let user = app.user().await;
+        if let Some(password) = password {
+            app.set_password(&user, password).await;
+        }
+        let other = app.another_session(&user).await;
+        let (used, unused) = (link(&app, &user).await, link(&app, &user).await);
+        let new = "a new password to remember";
+        let change = json!({ "sign_in_link": used, "new_password": new });
+        assert_eq!(user.post("/v1/users/me/password", change.clone()).await.ok()["sessions_revoked"], 1);
+        other.get("/v1/projects").await.problem(401, "token_revoked");
+        let sign_in = json!({ "email": user.email, "password": new });
+        app.anonymous().post("/v1/sessions", sign_in).await.created();
+        // It is used up, and the change has ended all others.
+        let again = user.post("/v1/users/me/password", change).await.invalid_member();
+        assert_eq!(again, ("#/sign_in_link".into(), "invalid_format".into()));
+        app.anonymous().post("/v1/sessions", body(&unused)).await.problem(401, "invalid_credentials");
+    }
+}
+
+#[tokio::test]
+async fn password_is_not_changed_with_the_link_of_another_user() {
+    let app = TestApp::start().await;
+    let (user, other) = (app.user().await, app.user().await);
+    let foreign = link(&app, &other).await;
+    let change = json!({ "sign_in_link": foreign, "new_password": "a new password to remember" });
+    let refused = user.post("/v1/users/me/password", change).await.invalid_member();
+    assert_eq!(refused, ("#/sign_in_link".into(), "invalid_format".into()));
+    // A weak password, or two proofs, do not use up a link.
+    let own = link(&app, &user).await;
+    let weak = json!({ "sign_in_link": own, "new_password": "passwordpassword" });
+    assert_eq!(user.post("/v1/users/me/password", weak).await.invalid_member().0, "#/new_password");
+    let both = json!({ "sign_in_link": own, "current_password": "x", "new_password": "a new password to remember" });
+    assert_eq!(user.post("/v1/users/me/password", both).await.invalid_member().0, "#/sign_in_link");
+    let neither = json!({ "new_password": "a new password to remember" });
+    assert_eq!(user.post("/v1/users/me/password", neither).await.invalid_member().0, "#/current_password");
+    for unused in [foreign, own] {
+        app.anonymous().post("/v1/sessions", body(&unused)).await.created();
+    }
+}
+
+#[tokio::test]
+async fn link_sets_a_new_password_at_the_sign_in() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    app.set_password(&user, PASSWORD).await;
+    let link = link(&app, &user).await;
+    let with = |password: &str| json!({ "sign_in_link": link, "new_password": password });
+    let weak = app.anonymous().post("/v1/sessions", with("123456789012")).await;
+    assert_eq!(weak.invalid_member().0, "#/new_password");
+    let new = "a new password to remember";
+    let made = app.anonymous().post("/v1/sessions", with(new)).await.created();
+    Bearer { app: &app, secret: made["token"].as_str().unwrap().into() }.get("/v1/projects").await.ok();
+    user.get("/v1/projects").await.problem(401, "token_revoked");
+    app.anonymous().post("/v1/sessions", with(new)).await.problem(401, "invalid_credentials");
+    let with_password = json!({ "email": user.email, "password": PASSWORD });
+    app.anonymous().post("/v1/sessions", with_password).await.problem(401, "invalid_credentials");
+    let with_password = json!({ "email": user.email, "password": new, "new_password": "another new password" });
+    assert_eq!(app.anonymous().post("/v1/sessions", with_password).await.invalid_member().0, "#/new_password");
+    app.anonymous().post("/v1/sessions", json!({ "email": user.email, "password": new })).await.created();
+    let recorded = sealed(&app.db).await;
+    let changed: Vec<&Value> = recorded.iter().filter(|entry| entry["action"] == "user.password_changed").collect();
+    assert_eq!((changed.len(), &changed[0]["actor"]["id"]), (1, &json!(user.user_id.to_string())));
+}

@@ -1,8 +1,11 @@
 //! Forms: errors at their fields, and one write for each form.
 
+use serde_json::json;
+
+use super::{MARKUP, pages_of};
 use crate::support::{
     Identity, TestApp,
-    browser::{Browser, hidden, text},
+    browser::{Browser, PASSWORD, encoded, hidden, text},
 };
 
 #[tokio::test]
@@ -52,34 +55,40 @@ async fn double_click_creates_one_key_and_a_later_reload_does_not_show_its_secre
     let (_, value) = browser.session_cookie().unwrap();
     let port = peer.url.rsplit(':').next().unwrap();
     let request = request.header("cookie", format!("cloudapi-{port}={value}"));
-    let page = text(&browser.send(request.body(crate::support::browser::encoded(&fields))).await);
+    let page = text(&browser.send(request.body(encoded(&fields))).await);
     assert!(secret(&page).is_none() && page.contains("The secret was shown before"), "{page}");
 }
 
 #[tokio::test]
-async fn names_are_text_and_never_markup() {
+async fn names_are_text_and_never_markup_on_every_page() {
     let app = TestApp::start().await;
-    let (browser, owner) = Browser::owner(&app).await;
-    let name = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>";
-    let key = owner.key_with(serde_json::json!({ "name": name, "metadata": { "<b>k": "<i>v" } })).await;
-    owner.patch(&format!("/v1/projects/{}", owner.project), serde_json::json!({ "name": name })).await.ok();
-    let search = browser.path("/keys?name=%3Cscript%3Ealert(1)%22&status=%22%3E%3Cscript%3E");
-    let one = browser.path(&format!("/keys/{}", key.id));
-    let paths = [
-        browser.path(""),
-        browser.path("/keys"),
-        search,
-        one.clone(),
-        format!("{one}/rotate"),
-        format!("{one}/revoke"),
+    let owner = app.owner().await;
+    app.set_password(&owner, PASSWORD).await;
+    let browser = Browser { project: owner.project.clone(), ..Browser::new(&app) };
+    // The user agent is shown, too.
+    let body = encoded(&[("email", &owner.email), ("password", PASSWORD)]);
+    let request = browser.request("POST", "/console/sign-in").header("sec-fetch-site", "same-origin");
+    assert_eq!(browser.send(request.header("user-agent", MARKUP).body(body)).await.status, 303);
+    let project = format!("/v1/projects/{}", owner.project);
+    owner.patch(&project, json!({ "name": MARKUP })).await.ok();
+    let invited = json!({ "project_id": owner.project, "email": "o'neil&co@example.com", "role": "viewer" });
+    owner.post("/v1/users", invited).await.created();
+    let mut paths = pages_of(&owner).await;
+    let query = "?name=%3Cscript%3Ealert(1)%22&status=%22%3E%3Cscript%3E&cursor=%22%3E%3Cscript%3E&email=%3Cscript%3E&issuer=%22%3E%3Cscript%3E";
+    paths.extend(paths.clone().iter().map(|path| format!("{path}{query}")));
+    paths.extend([
         browser.path("/keys/%3Cscript%3E"),
         "/console/%3Cscript%3Ealert(1)".into(),
         "/console/sign-in?return=%22%3E%3Cscript%3E&link=%22%3E%3Cscript%3E".into(),
-    ];
+        "/console/invitation?invitation=%22%3E%3Cscript%3E".into(),
+    ]);
+    let mut shown = 0;
     for path in paths {
         let page = text(&browser.get(&path).await);
         for markup in ["<script>", "<img src=x", "<b>k", "<i>v", "\"'>"] {
             assert!(!page.contains(markup), "{path} contains {markup}");
         }
+        shown += usize::from(page.contains("&#60;script&#62;alert(1)"));
     }
+    assert!(shown > 15, "{shown} pages show a name");
 }

@@ -14,7 +14,14 @@ async fn every_page_has_a_strict_policy_and_is_not_stored() {
     let (browser, owner) = Browser::owner(&app).await;
     let mut paths = pages_of(&owner).await;
     paths.extend(
-        ["/console/sign-in", "/console/sign-out", "/console/nothing", "/console/sign-in?link=x"].map(Into::into),
+        [
+            "/console/sign-in",
+            "/console/sign-out",
+            "/console/nothing",
+            "/console/sign-in?link=x",
+            "/console/invitation?invitation=x",
+        ]
+        .map(Into::into),
     );
     for path in paths {
         let reply = browser.get(&path).await;
@@ -23,7 +30,8 @@ async fn every_page_has_a_strict_policy_and_is_not_stored() {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(reply.header("x-frame-options"), Some("DENY"), "{path}");
         assert_eq!(reply.header("cross-origin-opener-policy"), Some("same-origin"), "{path}");
-        let referrer = if path.starts_with("/console/sign-in") { "no-referrer" } else { "same-origin" };
+        let has_secret = ["/console/sign-in", "/console/invitation"].iter().any(|start| path.starts_with(start));
+        let referrer = if has_secret { "no-referrer" } else { "same-origin" };
         assert_eq!(reply.header("referrer-policy"), Some(referrer), "{path}");
     }
 }

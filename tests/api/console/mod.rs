@@ -1,5 +1,6 @@
 //! The console, as a browser without scripts sees it.
 
+mod access;
 mod events;
 mod forms;
 mod headers;
@@ -9,22 +10,33 @@ mod problems;
 mod sessions;
 
 use cloudapi::console::pages::{Access, TABLE};
+use serde_json::json;
 
 use crate::events::trigger_event;
 use crate::support::{
-    Session, TestApp,
+    Identity, Session, TestApp,
     browser::{Browser, text},
 };
 
-/// Paths of all pages that a signed-in person can open, for a project with a key.
+/// Name of every object of [`pages_of`], which no page may take for markup.
+const MARKUP: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>";
+
+/// Paths of all pages that a signed-in person can open, for a project with an object of each kind.
 async fn pages_of(owner: &Session<'_>) -> Vec<String> {
-    let key = owner.key().await;
+    let key = owner.key_with(json!({ "name": MARKUP, "metadata": { "<b>k": "<i>v" } })).await;
+    let token = json!({ "project_id": owner.project, "name": MARKUP, "scopes": ["users:read"] });
+    let token = owner.post("/v1/tokens", token).await.created();
     let event = trigger_event(owner, &key).await;
-    let examples =
-        [("{project_id}", &*owner.project), ("{key_id}", &key.id), ("{event_id}", event["id"].as_str().unwrap())];
     let signed_in = TABLE.iter().filter(|page| page.access == Access::SignedIn && page.is_html);
-    let path = |path: &str| examples.iter().fold(path.to_owned(), |path, (name, example)| path.replace(name, example));
-    let paths: Vec<String> = signed_in.map(|page| path(page.path)).collect();
+    let examples = [
+        ("{project_id}", owner.project.as_str()),
+        ("{key_id}", &key.id),
+        ("{token_id}", token["id"].as_str().unwrap()),
+        ("{user_id}", &owner.user_id.to_string()),
+        ("{event_id}", event["id"].as_str().unwrap()),
+    ];
+    let filled = |path: &str| examples.iter().fold(path.to_owned(), |path, (name, id)| path.replace(name, id));
+    let paths: Vec<String> = signed_in.map(|page| filled(page.path)).collect();
     for path in &paths {
         assert!(!path.contains('{'), "{path}: give the test an example of this parameter");
     }

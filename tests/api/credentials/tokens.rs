@@ -192,3 +192,46 @@ async fn no_active_token_remains_when_issuing_and_revoking_race() {
         }
     }
 }
+
+#[tokio::test]
+async fn token_names_its_issuer_and_lists_find_it_by_issuer_and_status() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key_with(json!({ "scopes": ["tokens:write", "users:read"] })).await;
+    let of_user = owner.token(&["users:read"]).await;
+    let of_key = key.token(&["tokens:write", "users:read"]).await;
+    let of_token = of_key.token(&["users:read"]).await;
+    let user = owner.user_id.to_string();
+    for (token, id, kind) in [(&of_user, &user, "user"), (&of_key, &key.id, "key"), (&of_token, &of_key.id, "token")] {
+        let view = owner.get(&format!("/v1/tokens/{}", token.id)).await.ok();
+        assert_eq!(view["issuer"], json!({ "id": id, "type": kind }));
+    }
+    let list = async |filters: &str| {
+        let found = owner.get(&format!("/v1/tokens?project_id={}&{filters}", owner.project)).await.ok();
+        found["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|token| token["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(list(&format!("issuer={user}")).await, [of_user.id.as_str()]);
+    assert_eq!(list(&format!("issuer={}", key.id)).await, [of_key.id.as_str()]);
+    assert_eq!(list(&format!("issuer={}&order=desc", of_key.id)).await, [of_token.id.as_str()]);
+    assert!(list(&format!("issuer={}", of_token.id)).await.is_empty());
+    // The same number as the ID of another kind is another issuer.
+    let same_number = key.id.replace("key_", "tok_");
+    assert!(list(&format!("issuer={same_number}")).await.is_empty());
+
+    assert_eq!(list("status=active").await.len(), 3);
+    owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    assert_eq!(list("status=active").await, [of_user.id.as_str()]);
+    assert_eq!(list("status=revoked").await, [of_key.id.as_str(), of_token.id.as_str()]);
+    assert_eq!(list(&format!("status=revoked&issuer={}&name=TOKEN", key.id)).await, [of_key.id.as_str()]);
+    app.clock.advance(Duration::from_secs(91 * 24 * 3600));
+    let later = app.another_session(&owner).await;
+    for (status, count) in [("active", 0), ("expired", 1), ("revoked", 2)] {
+        let found = later.get(&format!("/v1/tokens?project_id={}&status={status}", owner.project)).await.ok();
+        assert_eq!(found["data"].as_array().unwrap().len(), count, "{status}");
+    }
+}

@@ -71,6 +71,7 @@ impl Preset {
 pub struct ScopePicker {
     presets: Vec<Choice>,
     is_custom: bool,
+    hint: &'static str,
     groups: Vec<Group>,
     faults: Vec<String>,
 }
@@ -124,9 +125,16 @@ impl ScopePicker {
         Self {
             presets: PRESETS.iter().map(choice).collect(),
             is_custom: preset == "custom",
+            hint: "Give the key only what its program needs. You can change this later.",
             groups: groups.into_iter().map(|(thing, scopes)| Group { title: title(thing), scopes }).collect(),
             faults: form.faults_of(SCOPES),
         }
+    }
+
+    /// Explains what to choose.
+    #[must_use]
+    pub fn hint(self, hint: &'static str) -> Self {
+        Self { hint, ..self }
     }
 }
 

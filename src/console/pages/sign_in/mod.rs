@@ -6,23 +6,19 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{MethodRouter, get},
 };
-use serde::Deserialize;
 use serde_json::json;
 
-use crate::{
-    base::identity::secret::Secret,
-    console::{
-        Console,
-        browser::{
-            Visit,
-            fields::{Fields, TYPED},
-            return_path::checked,
-            visit::{PageQuery, session_cookie},
-        },
-        client::{Call, Fault},
-        forms::{Field, Form, Summary},
-        view::{Content, Failure, PageResult, Redirected},
+use crate::console::{
+    Console,
+    browser::{
+        Visit,
+        fields::{Fields, TYPED},
+        return_path::checked,
+        visit::{NewSession, PageQuery},
     },
+    client::{Call, Fault},
+    forms::{Field, Form, Summary},
+    view::{Content, Failure, PageResult, Redirected},
 };
 
 #[derive(Template)]
@@ -35,13 +31,13 @@ struct SignIn<'a> {
     typed: Option<String>,
     /// Secret of a one-time link, which a button uses.
     link: Option<&'a str>,
+    /// New password, which a link can set.
+    new_password: Field,
+    is_rejected: bool,
 }
 
-/// New session.
-#[derive(Deserialize)]
-struct Issued {
-    token: Secret,
-}
+/// Field with the new password.
+const NEW_PASSWORD: &str = "new_password";
 
 /// Handlers of the page.
 pub fn routes() -> MethodRouter<Console> {
@@ -74,6 +70,12 @@ fn page(
     let page = SignIn {
         email: form.text("email", "Email").kind("email").required().focused().autocomplete("username"),
         password: form.password("password", "Password").required().autocomplete("current-password"),
+        new_password: form
+            .password(NEW_PASSWORD, "New password")
+            .hint("At least 12 characters. Several unrelated words are easy to remember.")
+            .required()
+            .autocomplete("new-password"),
+        is_rejected: form.is_rejected(),
         summary: form.summary(),
         return_path,
         typed,
@@ -88,27 +90,36 @@ async fn submit(visit: Visit) -> Result<Response, Failure> {
     let return_path = checked(form.value("return")).to_owned();
     let typed = form.fields().raw(TYPED).map(str::to_owned);
     let link = form.value("link");
+    let with_password = form.fields().has("with", "password");
     let body = match link {
         "" => json!({
             "email": form.value("email"),
             // Spaces at the ends of a password belong to it.
             "password": form.fields().raw("password").unwrap_or_default(),
         }),
+        link if with_password => {
+            json!({ "sign_in_link": link, "new_password": form.fields().raw(NEW_PASSWORD).unwrap_or_default() })
+        }
         link => json!({ "sign_in_link": link }),
     };
     let call = Call::post("/v1/sessions").body(body);
-    match visit.api.send_unrecorded::<Issued>(&call).await {
+    match visit.api.send_unrecorded::<NewSession>(&call).await {
         Ok(issued) => {
-            let cookie = session_cookie(&visit.site, &issued.body.token);
+            let cookie = issued.body.cookie(&visit.site)?;
             let mut response = match typed {
                 // The browser posts the form again, with what was typed in it. It is shown and not submitted: another
                 // person may have signed in.
                 Some(_) => Redirect::temporary(&return_path).into_response(),
                 None => Redirected::to(return_path).into_response(),
             };
-            let cookie = cookie.ok_or_else(|| Failure::internal("a secret is not a header value"))?;
             response.headers_mut().append(axum::http::header::SET_COOKIE, cookie);
             Ok(response)
+        }
+        // The link is as it was: only the new password is not accepted.
+        Err(fault) if fault.is_about_input() && with_password => {
+            let form = Form::new(Fields::default()).rejected(fault, &[("sign_in_link", "")])?;
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Ok(page(&visit, &form, &return_path, None, Some(link), status)?.into_response())
         }
         Err(fault) => {
             let detail = rejection(&fault, !link.is_empty()).ok_or(fault)?;

@@ -59,7 +59,7 @@ async fn submit(visit: Visit) -> Result<Response, Failure> {
 }
 
 /// Ends all sessions of the person but the one of this request, which is needed until the end.
-async fn end_others(visit: &Visit) -> Result<(), Fault> {
+pub(super) async fn end_others(visit: &Visit) -> Result<(), Fault> {
     let own = visit.profile().await?.session.id;
     let mut cursor = String::new();
     loop {

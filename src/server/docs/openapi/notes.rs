@@ -6,7 +6,8 @@ pub const NOTES: &[(&str, &str)] = &[
         "sessions_create",
         "Signs a user in with an email address and a password, or with a sign-in link. The response is the only one that \
          contains the session's secret. The response to a wrong password and to an unknown address is the same. A link \
-         works once, within 60 minutes. A session ends when \
+         works once, within 60 minutes. With `new_password`, a link also sets a new password, which ends the user's \
+         other sessions. A session ends when \
          its user signs out or changes the password in another session, 30 days after its creation, or after 12 hours \
          without a request.",
     ),
@@ -25,8 +26,9 @@ pub const NOTES: &[(&str, &str)] = &[
     ),
     (
         "users_change_password",
-        "Changes your password and ends your other sessions. Repeating the request fails, because `current_password` \
-         is no longer current.",
+        "Changes your password and ends your other sessions. If you forgot it, or have none, a sign-in link from the \
+         operator takes the place of `current_password`. Repeating the request fails, because the proof is no longer \
+         valid.",
     ),
     (
         "users_accept",

@@ -16,7 +16,10 @@ use crate::{
         Console,
         browser::Visit,
         components::{list::Timeline, secret::Copy, status::Badge, time::When},
-        pages::trail,
+        pages::{
+            tokens::issuer::{self, IssuedTokens},
+            trail,
+        },
         view::{Failure, PageResult},
     },
 };
@@ -35,6 +38,7 @@ struct One {
     created: When,
     expires: Option<When>,
     last_used: Option<When>,
+    tokens: Option<IssuedTokens>,
     trail: Option<Timeline>,
     key: KeyView,
 }
@@ -46,8 +50,10 @@ pub fn routes() -> MethodRouter<Console> {
 
 async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> PageResult {
     let allowed = async { visit.scopes(project).await.map_err(Failure::from) };
-    let trail = async { trail::of(&visit, project, &id.to_string()).await.map_err(Failure::from) };
-    let (key, allowed, trail) = tokio::try_join!(super::get(&visit, project, id), allowed, trail)?;
+    let target = id.to_string();
+    let tokens = async { issuer::tokens_of(&visit, project, &target).await.map_err(Failure::from) };
+    let trail = async { trail::of(&visit, project, &target).await.map_err(Failure::from) };
+    let (key, allowed, tokens, trail) = tokio::try_join!(super::get(&visit, project, id), allowed, tokens, trail)?;
     let key = key.body;
     let page = One {
         path: super::path(project, id),
@@ -62,6 +68,7 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> Pa
         created: visit.when(key.created_at),
         expires: key.expires_at.map(|end| visit.when(end)),
         last_used: key.last_used_at.map(|time| visit.when(time)),
+        tokens,
         trail,
         key,
     };

@@ -16,6 +16,7 @@ use crate::{
         client::Call,
         components::time::When,
         forms::{Field, Form, Hidden, Summary},
+        pages::tokens::issuer,
         view::{Failure, PageResult, Redirected},
     },
 };
@@ -29,6 +30,8 @@ struct Revoke {
     summary: Summary,
     confirmation: Field,
     last_used: Option<When>,
+    /// How many tokens it has issued.
+    tokens: Option<String>,
 }
 
 /// Handlers of the page.
@@ -73,6 +76,7 @@ async fn page(visit: &Visit, project: ProjectId, id: KeyId, form: &Form) -> Page
         summary: form.summary(),
         confirmation: form.text("confirmation", "Type the name of the key to confirm").required().focused(),
         last_used: key.last_used_at.map(|time| visit.when(time)),
+        tokens: issuer::count(visit, project, &id.to_string()).await?,
     };
     let builder = visit.page("Revoke the key").project(project).crumb("Keys", super::list_path(project));
     builder.crumb(page.name.clone(), page.path.clone()).form(form).call(call(id)).show(&page)

@@ -1,0 +1,5 @@
+//! Pages of tokens, members and the account, and the invitation page.
+
+mod account;
+mod members;
+mod tokens;
