@@ -13,7 +13,7 @@ use crate::{
         input::page::{Order, Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::lists::scan::Scan,
+    db::{ProjectItem, lists::scan::Scan},
 };
 
 /// Filter for entries.
@@ -130,6 +130,16 @@ pub async fn list(
             .bind(filter.to.map(|time| time.to_string()))
     })
     .await
+}
+
+impl ProjectItem for id::Audit {
+    const PROJECT_OF: &'static str = "SELECT project_id FROM audit_entries WHERE id = $1";
+}
+
+/// Reads an entry of the tenant.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: AuditId) -> sqlx::Result<Option<StoredEntry>> {
+    let sql = concat!("SELECT ", entry_columns!(), " FROM audit_entries WHERE project_id = $1 AND id = $2");
+    sqlx::query_as(sql).bind(tenant.project_id()).bind(id).fetch_optional(db).await
 }
 
 /// Beginning and end of an export.

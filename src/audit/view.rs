@@ -16,6 +16,7 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, ItemCode, Result},
+        etag::{EntityTag, Versioned},
         hex,
         id::{self, AuditId, Kind, ProjectId, RequestId},
         input::{page::ListQuery, schema::input},
@@ -137,6 +138,12 @@ impl Entry {
             hash: hex::encode(&stored.hash),
             redacted,
         })
+    }
+}
+
+impl Versioned for Entry {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &["actor_name", "target_name"])
     }
 }
 

@@ -208,6 +208,7 @@ pub fn table() -> Api<App> {
         .get("/v1/audit-logs", audit::list, "List audit entries")
         .get("/v1/audit-logs/export", audit::export, "Export the audit trail")
         .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List audit checkpoints")
+        .get("/v1/audit-logs/{entry_id}", audit::get, "Get an audit entry")
         .tag("docs", "This document, the guides and the error codes.")
         .get("/", entry::entry, "List entry points")
         .get("/openapi.json", describe, "Get the OpenAPI document")

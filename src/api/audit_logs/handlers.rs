@@ -18,11 +18,15 @@ use crate::{
     auth::grant::Grant,
     base::{
         action::Action,
-        error::Result,
+        error::{Error, Result},
+        id,
         identity::scope::of::AuditRead,
         input::page::{ListQuery, Page, ProjectIdFilter},
     },
-    http::{request::extract::Query, response::List},
+    http::{
+        request::extract::{PathId, Query},
+        response::{List, WithEtag},
+    },
 };
 
 /// Lists the project's entries and records the read.
@@ -49,6 +53,23 @@ pub async fn list(
     let mut items: Vec<_> = items.into_iter().map(Entry::from_stored).collect::<Result<_>>()?;
     names::resolve(&mut db, &mut items).await?;
     Ok(List::new(Page { items, next }, grant.request().id))
+}
+
+/// Returns an entry and records the read.
+pub async fn get(
+    grant: Grant<AuditRead>,
+    State(context): State<Arc<AuditContext>>,
+    PathId(id): PathId<id::Audit>,
+) -> Result<WithEtag<Entry>> {
+    let mut db = context.db.acquire().await?;
+    let tenant = grant.in_project_of(&mut db, id).await?;
+    let stored = trail::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+    context.reads.record(&mut db, grant.request(), tenant.project_id(), context.clock.now()).await?;
+    context.db.pulse().notify_staged();
+    let mut entry = [Entry::from_stored(stored)?];
+    names::resolve(&mut db, &mut entry).await?;
+    let [entry] = entry;
+    Ok(WithEtag(entry))
 }
 
 /// Lists the checkpoints of the project's chain. Checkpoints contain no personal data, so reading them is not recorded.

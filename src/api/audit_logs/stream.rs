@@ -20,7 +20,10 @@ use crate::{
         error::Result,
         id::{ProjectId, RequestId},
     },
-    http::describe::{ApiResponse, RequestEffect, ResponseHeaders, ResponseShape, Secrecy},
+    http::{
+        describe::{ApiResponse, RequestEffect, ResponseHeaders, ResponseShape, Secrecy},
+        response::csv,
+    },
 };
 
 /// Response 200 with a whole trail.
@@ -67,7 +70,7 @@ impl IntoResponse for ExportResponse {
         let headers = response.headers_mut();
         let media_type = match format {
             Format::Ndjson => "application/x-ndjson",
-            Format::Csv => "text/csv; charset=utf-8; header=present",
+            Format::Csv => csv::CSV,
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -11,7 +11,7 @@ use crate::{
         keys, projects,
         usage::{
             self,
-            breakdown::{self, DateRange},
+            breakdown::{self, CredentialFilter, DateRange},
             model::Groups,
         },
         webhooks,
@@ -73,7 +73,8 @@ async fn usage_overview(db: &mut PgConnection, tenant: Tenant, now: Timestamp) -
     let as_of = usage::repo::as_of(db, now).await?;
     let quota = projects::repo::get_quota(db, tenant).await?.ok_or_else(Error::not_found)?;
     let month = usage::repo::periods(db, tenant, [period]).await?.into_iter().next().ok_or_else(Error::not_found)?;
-    let range = DateRange { from: period.first(), to: today, groups: Groups::BY_DAY };
+    let range =
+        DateRange { from: period.first(), to: today, groups: Groups::BY_DAY, credential: CredentialFilter::Any };
     let (rows, _) = breakdown::page(db, tenant, range, None, Order::Asc, 31).await?;
     let requests = |day| rows.iter().find(|row| row.day == Some(Day(day))).map_or(0, |row| row.requests);
     let days = iter::successors(Some(period.first()), |day| day.next_day()).take_while(|day| *day <= today);

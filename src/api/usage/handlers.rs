@@ -6,7 +6,7 @@ use axum::extract::State;
 use time::Date;
 
 use super::{
-    breakdown::{self, Cursor, DateRange},
+    breakdown::{self, CredentialFilter, Cursor, DateRange},
     model::{BreakdownFilter, BreakdownRow, Groups, PeriodsFilter, Usage, UsageQuery},
     repo,
 };
@@ -101,7 +101,8 @@ pub async fn breakdown(
         return Err(out_of_range("from", detail));
     }
     let as_of = repo::as_of(&mut db, now).await?;
-    let (rows, last) = breakdown::page(&mut db, tenant, range, after, query.order(), query.limit()).await?;
+    let (mut rows, last) = breakdown::page(&mut db, tenant, range, after, query.order(), query.limit()).await?;
+    breakdown::names::resolve(&mut db, tenant, &mut rows).await?;
     let next = last.map(|cursor| cursor.encode());
     Ok(WithAsOf { as_of, response: List::from_items(rows, next, grant.request().id) })
 }
@@ -118,7 +119,8 @@ fn date_range(filter: &BreakdownFilter, today: Date) -> Result<DateRange> {
         let hint = if groups.day { ", or do not group by day: then 366 are allowed" } else { "" };
         return Err(out_of_range("from", format!("from {from} to {to} is more than {max_days} days; use fewer{hint}")));
     }
-    Ok(DateRange { from, to, groups })
+    let credential = CredentialFilter::new(filter.key_id, filter.token_id);
+    Ok(DateRange { from, to, groups, credential })
 }
 
 fn out_of_range(parameter: &str, what: String) -> Error {

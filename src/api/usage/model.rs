@@ -127,6 +127,10 @@ pub struct BreakdownFilter {
     pub from: Option<Day>,
     /// Last day, inclusive. Default: today. The range has at most 366 days, or 92 if grouped by day.
     pub to: Option<Day>,
+    /// Only requests with this key, without those of its tokens.
+    pub key_id: Option<KeyId>,
+    /// Only requests with this token.
+    pub token_id: Option<TokenId>,
     /// Groups: `key`, `token`, `route`, `day`, or several of these, comma-separated. Default: `day`.
     #[schemars(extend("default" = "day"))]
     pub group_by: Option<Groups>,
@@ -204,10 +208,18 @@ pub struct BreakdownRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<KeyId>")]
     pub key_id: Option<Option<KeyId>>,
+    /// Current name of the key; null without one, and for callers without `keys:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub key_name: Option<Option<String>>,
     /// Token of the requests; null for requests without a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<TokenId>")]
     pub token_id: Option<Option<TokenId>>,
+    /// Current name of the token; null without one, and for callers without `tokens:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub token_name: Option<Option<String>>,
     /// Route, as `METHOD /template`; null if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod field;
+pub mod pairs;
 
 use askama::Template;
 use uuid::Uuid;

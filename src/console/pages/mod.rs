@@ -4,6 +4,8 @@
 //! metrics and the tests of all pages take it from the table.
 
 mod account;
+mod audit;
+mod create_project;
 pub mod events;
 mod go;
 mod home;
@@ -12,11 +14,13 @@ mod keys;
 mod members;
 pub mod objects;
 mod overview;
+mod settings;
 pub(super) mod sign_in;
 mod sign_out;
 mod theme;
 mod tokens;
 pub mod trail;
+mod usage;
 
 use axum::{
     extract::Request,
@@ -27,6 +31,7 @@ use axum::{
 };
 
 use super::{Console, browser::Visit, components::icon::Icon};
+use crate::base::identity::scope::Scope;
 
 /// Page of the console.
 #[derive(Debug)]
@@ -37,6 +42,10 @@ pub struct Page {
     pub access: Access,
     /// Link in the navigation.
     pub nav: Option<Nav>,
+    /// Name in the command palette, for pages that are not in the navigation.
+    pub command: Option<&'static str>,
+    /// Scope without which the page is not linked.
+    pub scope: Option<Scope>,
     /// Whether the URL can have a secret, so that browsers must not send it to anybody.
     pub has_secret_url: bool,
     /// Whether it is a page, and not a stream or a file.
@@ -77,9 +86,12 @@ pub const TABLE: &[Page] = &[
     Page::new("/console", home::routes),
     Page::new("/console/go", go::routes),
     Page::new("/console/projects/{project_id}", overview::routes).in_nav("Overview", Icon::Home).exact(),
+    Page::new("/console/projects/new", create_project::routes).command("Create a project"),
     // Keys.
     Page::new("/console/projects/{project_id}/keys", keys::list::routes).in_nav("Keys", Icon::Key),
-    Page::new("/console/projects/{project_id}/keys/new", keys::create::routes),
+    Page::new("/console/projects/{project_id}/keys/new", keys::create::routes)
+        .command("Create a key")
+        .needs(Scope::KeysWrite),
     Page::new("/console/projects/{project_id}/keys/{key_id}", keys::one::routes),
     Page::new("/console/projects/{project_id}/keys/{key_id}/edit", keys::edit::routes),
     Page::new("/console/projects/{project_id}/keys/{key_id}/rotate", keys::rotate::routes),
@@ -95,10 +107,27 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/members/{user_id}", members::one::routes),
     Page::new("/console/projects/{project_id}/members/{user_id}/role", members::role::routes),
     Page::new("/console/projects/{project_id}/members/{user_id}/remove", members::remove::routes),
+    // Usage.
+    Page::new("/console/projects/{project_id}/usage", usage::overview::routes)
+        .in_nav("Usage", Icon::Chart)
+        .needs(Scope::UsageRead),
+    Page::new("/console/projects/{project_id}/usage/download", usage::download::routes).not_html(),
+    // Audit log.
+    Page::new("/console/projects/{project_id}/audit", audit::list::routes)
+        .in_nav("Audit log", Icon::Log)
+        .needs(Scope::AuditRead),
+    Page::new("/console/projects/{project_id}/audit/export", audit::export::routes).not_html(),
+    Page::new("/console/projects/{project_id}/audit/{entry_id}", audit::entry::routes),
     // Events.
     Page::new("/console/projects/{project_id}/events", events::list::routes).in_nav("Events", Icon::Pulse),
     Page::new("/console/projects/{project_id}/events/stream", events::stream::routes).not_html(),
     Page::new("/console/projects/{project_id}/events/{event_id}", events::one::routes),
+    // Settings.
+    Page::new("/console/projects/{project_id}/settings", settings::general::routes).in_nav("Settings", Icon::Gear),
+    Page::new("/console/projects/{project_id}/settings/suspend", settings::status::suspend),
+    Page::new("/console/projects/{project_id}/settings/resume", settings::status::resume),
+    Page::new("/console/projects/{project_id}/settings/archive", settings::status::archive),
+    Page::new("/console/projects/{project_id}/settings/delete", settings::delete::routes),
     // The person.
     Page::new("/console/account", account::overview::routes),
     Page::new("/console/account/password", account::password::routes),
@@ -106,7 +135,16 @@ pub const TABLE: &[Page] = &[
 
 impl Page {
     const fn new(path: &'static str, routes: fn() -> MethodRouter<Console>) -> Self {
-        Self { path, access: Access::SignedIn, nav: None, has_secret_url: false, is_html: true, routes }
+        Self {
+            path,
+            access: Access::SignedIn,
+            nav: None,
+            command: None,
+            scope: None,
+            has_secret_url: false,
+            is_html: true,
+            routes,
+        }
     }
 
     const fn open(path: &'static str, routes: fn() -> MethodRouter<Console>) -> Self {
@@ -115,6 +153,14 @@ impl Page {
 
     const fn in_nav(self, label: &'static str, icon: Icon) -> Self {
         Self { nav: Some(Nav { label, icon, is_exact: false }), ..self }
+    }
+
+    const fn command(self, name: &'static str) -> Self {
+        Self { command: Some(name), ..self }
+    }
+
+    const fn needs(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
     }
 
     const fn exact(self) -> Self {

@@ -20,6 +20,7 @@ const OBJECTS: &[Object] = &[
     Object { prefix: "wh_", api: "/v1/webhooks/", page: "/console/projects/{project_id}/webhooks/{webhook_id}" },
     Object { prefix: "res_", api: "/v1/resources/", page: "/console/projects/{project_id}/resources/{resource_id}" },
     Object { prefix: "op_", api: "/v1/operations/", page: "/console/projects/{project_id}/operations/{operation_id}" },
+    Object { prefix: "aud_", api: "/v1/audit-logs/", page: "/console/projects/{project_id}/audit/{entry_id}" },
 ];
 
 /// Kind of the object with this ID, if it has a page.

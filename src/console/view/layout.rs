@@ -10,12 +10,12 @@ use super::{Content, frame::Frame};
 use crate::{
     api::users::model::ProfileMembership,
     auth::credentials::sessions::IDLE_TIMEOUT,
-    base::id::ProjectId,
+    base::{id::ProjectId, identity::scope::ScopeSet},
     console::{
         assets,
         browser::{Visit, cookies},
         components::{icon::Icon, status::Badge},
-        pages::{self, Nav},
+        pages::{self, Page},
     },
 };
 
@@ -30,6 +30,7 @@ struct Layout<'a> {
     frame: Option<&'a Frame>,
     project: Option<&'a ProfileMembership>,
     nav: Vec<Link>,
+    commands: Vec<(&'static str, String)>,
     calls: Vec<Shown>,
     css: &'static str,
     js: &'static str,
@@ -87,7 +88,9 @@ pub fn bare(visit: &Visit, content: Content) -> Response {
 fn page(visit: &Visit, content: &Content, frame: Option<&Frame>) -> Response {
     let memberships = frame.map(|frame| frame.profile.memberships.as_slice()).unwrap_or_default();
     let project = content.project.and_then(|id| memberships.iter().find(|project| project.project_id == id));
-    let nav = frame.map(|_| links(visit, content)).unwrap_or_default();
+    let linked: Vec<(&'static Page, String)> = frame.map(|_| linked(content, project)).unwrap_or_default();
+    let nav = links(visit, &linked);
+    let commands = linked.iter().filter_map(|(page, path)| Some((page.command?, path.clone()))).collect();
     let shown = content.calls.iter().enumerate().map(|(index, call)| Shown {
         id: format!("curl-{index}"),
         name: call.name(),
@@ -99,6 +102,7 @@ fn page(visit: &Visit, content: &Content, frame: Option<&Frame>) -> Response {
         frame,
         project,
         nav,
+        commands,
         calls: shown.collect(),
         css: assets::CSS,
         js: assets::JS,
@@ -121,19 +125,30 @@ fn page(visit: &Visit, content: &Content, frame: Option<&Frame>) -> Response {
     response
 }
 
-/// The pages of the content's project, or those without a project.
-fn links(visit: &Visit, content: &Content) -> Vec<Link> {
-    let here = visit.page_path();
-    let listed = pages::TABLE.iter().filter_map(|page| Some((page, page.nav?)));
-    let link = |(page, nav): (&pages::Page, Nav)| {
+/// The pages that can be linked: those of the content's project that the person may open, and those without a project.
+fn linked(content: &Content, project: Option<&ProfileMembership>) -> Vec<(&'static Page, String)> {
+    // A project that the profile does not list: the API decides.
+    let allowed = project.map_or_else(ScopeSet::all, |project| project.role.scopes());
+    let path = |page: &'static Page| {
         let path = match content.project {
             Some(project) => page.path.replace("{project_id}", &project.to_string()),
             None => page.path.to_owned(),
         };
-        let is_below = here.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let may_open = page.scope.is_none_or(|scope| allowed.contains(scope));
+        (may_open && !path.contains('{')).then_some((page, path))
+    };
+    pages::TABLE.iter().filter_map(path).collect()
+}
+
+/// Links of the navigation.
+fn links(visit: &Visit, linked: &[(&'static Page, String)]) -> Vec<Link> {
+    let here = visit.page_path();
+    let link = |(page, path): &(&'static Page, String)| {
+        let nav = page.nav?;
+        let is_below = here.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         // The overview is above all other pages of the project.
         let is_current = if nav.is_exact { here == path } else { is_below };
-        (!path.contains('{')).then_some(Link { label: nav.label, icon: nav.icon, path, is_current })
+        Some(Link { label: nav.label, icon: nav.icon, path: path.clone(), is_current })
     };
-    listed.filter_map(link).collect()
+    linked.iter().filter_map(link).collect()
 }

@@ -1,6 +1,7 @@
 //! Successful responses of handlers. Errors are in [`problem`], compressed files and pages in [`asset`] and [`html`].
 
 pub mod asset;
+pub mod csv;
 pub mod html;
 pub mod problem;
 

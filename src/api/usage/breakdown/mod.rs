@@ -6,13 +6,17 @@
 //! up to the end of the page are read.
 
 mod cursor;
+pub mod names;
 mod range;
 
 use sqlx::{FromRow, PgConnection};
 use time::Date;
 
 use self::range::Sources;
-pub use self::{cursor::Cursor, range::DateRange};
+pub use self::{
+    cursor::Cursor,
+    range::{CredentialFilter, DateRange},
+};
 use super::model::{BreakdownRow, Groups};
 use crate::base::{
     id::{Id, KeyId, TokenId},
@@ -39,7 +43,9 @@ impl GroupRow {
         BreakdownRow {
             day: groups.day.then_some(Day(self.day)),
             key_id: groups.key.then(|| (self.key_id != Id::NIL).then_some(self.key_id)),
+            key_name: groups.key.then_some(None),
             token_id: groups.token.then(|| (self.token_id != Id::NIL).then_some(self.token_id)),
+            token_name: groups.token.then_some(None),
             route: groups.route.then(|| Some(self.route).filter(|route| !route.is_empty())),
             requests: self.requests,
         }
@@ -70,13 +76,16 @@ macro_rules! select_groups {
                         AND period = s.day AND credential_id ", $ge, " s.credential_id
                       ORDER BY period, credential_id ", $direction, " OFFSET $7 LIMIT 1)
                  ) r
+                 -- A single credential is read on all days.
+                 WHERE $18::uuid IS NULL
                  ORDER BY 1, 2 ", $direction, ", 3 ", $direction, "
              ), part AS (
                  -- By day, the stream is read up to there; else each stream is read up to the same credential.
                  SELECT s.kind, s.is_month, d::date AS day,
-                        CASE WHEN d = s.day THEN s.credential_id ELSE '", $least, "' END AS since,
-                        CASE WHEN d = coalesce(r.day, s.last_day) THEN coalesce(r.credential_id, '", $greatest, "')
-                             ELSE '", $greatest, "' END AS until
+                        coalesce($18, CASE WHEN d = s.day THEN s.credential_id ELSE '", $least, "' END) AS since,
+                        coalesce($18, CASE WHEN d = coalesce(r.day, s.last_day)
+                                           THEN coalesce(r.credential_id, '", $greatest, "')
+                                           ELSE '", $greatest, "' END) AS until
                  FROM stream s LEFT JOIN reached r USING (kind) CROSS JOIN generate_series(
                      s.day::timestamp, coalesce(r.day, s.last_day)::timestamp, interval '", $step, "'
                  ) AS d
@@ -181,6 +190,7 @@ pub async fn page(
         .bind(after.key)
         .bind(after.token)
         .bind(after.route)
+        .bind(range.credential.credential())
         .fetch_all(db)
         .await?;
     let (rows, last) = truncate_page(rows, limit, GroupRow::cursor);

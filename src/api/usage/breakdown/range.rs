@@ -8,7 +8,11 @@ use uuid::Uuid;
 use super::cursor::Cursor;
 use crate::{
     api::usage::model::Groups,
-    base::{input::page::Order, runtime::period::Period},
+    base::{
+        id::{KeyId, TokenId},
+        input::page::Order,
+        runtime::period::Period,
+    },
 };
 
 /// Numbers of kinds of credentials, as in the column `kind`.
@@ -25,6 +29,42 @@ pub struct DateRange {
     pub to: Date,
     /// Groups.
     pub groups: Groups,
+    /// Credential whose requests are counted.
+    pub credential: CredentialFilter,
+}
+
+/// Credential whose requests are counted.
+#[derive(Clone, Copy, Debug)]
+pub enum CredentialFilter {
+    /// Any, or none.
+    Any,
+    /// A key.
+    Key(KeyId),
+    /// A token.
+    Token(TokenId),
+    /// No credential: a request has a key or a token, and never both.
+    Never,
+}
+
+impl CredentialFilter {
+    /// Filter by a key, a token, or neither.
+    pub fn new(key: Option<KeyId>, token: Option<TokenId>) -> Self {
+        match (key, token) {
+            (None, None) => Self::Any,
+            (Some(key), None) => Self::Key(key),
+            (None, Some(token)) => Self::Token(token),
+            (Some(_), Some(_)) => Self::Never,
+        }
+    }
+
+    /// Number of the credential, if it is a single one.
+    pub(super) fn credential(self) -> Option<Uuid> {
+        match self {
+            Self::Key(id) => Some(Uuid::from_u128(id.as_u128())),
+            Self::Token(id) => Some(Uuid::from_u128(id.as_u128())),
+            Self::Any | Self::Never => None,
+        }
+    }
 }
 
 impl DateRange {
@@ -130,11 +170,25 @@ impl Sources {
         let days = if groups.day { range.days_after(after, order) } else { range.split(final_months) };
         let mut streams = Streams::default();
         let (mut kinds, mut grouped) = (ALL_KINDS.to_vec(), Vec::new());
-        if groups.token {
-            grouped.push((TOKEN, Uuid::from_u128(after.first_token().as_u128())));
+        if let Some(credential) = range.credential.credential() {
+            // One stream, of this credential only.
+            let kind = if matches!(range.credential, CredentialFilter::Key(_)) { KEY } else { TOKEN };
+            grouped.push((kind, credential));
+        } else {
+            if groups.token {
+                grouped.push((TOKEN, Uuid::from_u128(after.first_token().as_u128())));
+            }
+            if groups.key {
+                grouped.push((KEY, Uuid::from_u128(after.key.as_u128())));
+            }
         }
-        if groups.key {
-            grouped.push((KEY, Uuid::from_u128(after.key.as_u128())));
+        match range.credential {
+            CredentialFilter::Any => {}
+            CredentialFilter::Key(_) | CredentialFilter::Token(_) => kinds.clear(),
+            CredentialFilter::Never => {
+                kinds.clear();
+                grouped.clear();
+            }
         }
         for (kind, credential) in grouped {
             kinds.retain(|other| *other != kind);

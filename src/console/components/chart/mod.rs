@@ -151,7 +151,27 @@ impl Meter {
     }
 }
 
-html_safe!(Bars, Meter);
+/// A share of all, as a bar.
+#[derive(Clone, Debug, Template)]
+#[template(
+    source = r#"<span class="share-bar"><svg viewBox="0 0 100 2" preserveAspectRatio="none" aria-hidden="true"><rect class="fill" width="{{ width }}" height="2"/></svg><span class="muted">{{ text }}</span></span>"#,
+    ext = "html"
+)]
+pub struct Share {
+    width: String,
+    text: String,
+}
+
+impl Share {
+    /// Draws `value` of `total`.
+    pub fn new(value: i64, total: i64) -> Self {
+        let percent = value as f64 * 100.0 / total.max(1) as f64;
+        let text = if percent > 0.0 && percent < 1.0 { "< 1 %".to_owned() } else { format!("{percent:.0} %") };
+        Self { width: format!("{:.1}", percent.clamp(0.0, 100.0)), text }
+    }
+}
+
+html_safe!(Bars, Meter, Share);
 
 #[cfg(test)]
 mod tests {

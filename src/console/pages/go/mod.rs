@@ -8,13 +8,18 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::objects::kind_of;
+use super::{TABLE, objects::kind_of};
 use crate::{
-    base::{id::ProjectId, identity::secret::Secret},
+    base::{
+        id::{EventId, ProjectId, SessionId, UserId},
+        identity::secret::Secret,
+    },
     console::{
         Console,
         browser::Visit,
+        client::{Call, Fault, List},
         view::{Content, Failure, PageResult, Redirected},
     },
 };
@@ -31,6 +36,17 @@ struct Go<'a> {
 struct Found {
     project_id: ProjectId,
 }
+
+/// Session of the person.
+#[derive(Deserialize)]
+struct OwnSession {
+    id: SessionId,
+}
+
+const MEMBER: &str = "/console/projects/{project_id}/members/{user_id}";
+const ACCOUNT: &str = "/console/account";
+/// Projects in which a user is searched.
+const MAX_PROJECTS: usize = 10;
 
 /// Handlers of the page.
 pub fn routes() -> MethodRouter<Console> {
@@ -54,9 +70,55 @@ async fn path_of(visit: &Visit, text: &str) -> Result<Option<String>, Failure> {
     if let Ok(project) = text.parse::<ProjectId>() {
         return Ok(Some(format!("/console/projects/{project}")));
     }
+    if let Ok(user) = text.parse::<UserId>() {
+        return path_of_user(visit, user).await;
+    }
+    if let Ok(session) = text.parse::<SessionId>() {
+        return path_of_session(visit, session).await;
+    }
+    // An event has the number of its audit entry.
+    let entry = text.parse::<EventId>().ok().map(|_| text.replacen("evt_", "aud_", 1));
+    let text = entry.as_deref().filter(|_| kind_of(text).is_none()).unwrap_or(text);
     let Some(object) = kind_of(text) else { return Ok(None) };
-    match visit.api.get::<Found>(object.api(text)).await {
-        Ok(found) => Ok(Some(object.page(found.body.project_id, text))),
+    let found = unless_hidden(visit.api.get::<Found>(object.api(text)).await)?;
+    Ok(found.map(|found| object.page(found.body.project_id, text)))
+}
+
+/// The page of a member, first in the project that the person is looking at.
+async fn path_of_user(visit: &Visit, user: UserId) -> Result<Option<String>, Failure> {
+    if !has_page(MEMBER) {
+        return Ok(None);
+    }
+    let here = visit.fields().get("project").parse::<ProjectId>().ok();
+    let memberships = &visit.profile().await?.memberships;
+    let others = memberships.iter().map(|membership| membership.project_id).filter(|project| Some(*project) != here);
+    for project in here.into_iter().chain(others).take(MAX_PROJECTS) {
+        let call = Call::get(format!("/v1/users/{user}")).query("project_id", project);
+        if unless_hidden(visit.api.send::<Value>(call).await)?.is_some() {
+            return Ok(Some(format!("/console/projects/{project}/members/{user}")));
+        }
+    }
+    Ok(None)
+}
+
+/// The account page, if it lists the session.
+async fn path_of_session(visit: &Visit, session: SessionId) -> Result<Option<String>, Failure> {
+    if !has_page(ACCOUNT) {
+        return Ok(None);
+    }
+    let call = Call::get("/v1/sessions").query("limit", 100);
+    let own = visit.api.send::<List<OwnSession>>(call).await?.body.data;
+    Ok(own.iter().any(|own| own.id == session).then(|| ACCOUNT.to_owned()))
+}
+
+fn has_page(path: &str) -> bool {
+    TABLE.iter().any(|page| page.path == path)
+}
+
+/// `None` for an object that the person cannot see.
+fn unless_hidden<T>(found: Result<T, Fault>) -> Result<Option<T>, Failure> {
+    match found {
+        Ok(found) => Ok(Some(found)),
         Err(fault) if fault.status == StatusCode::NOT_FOUND => Ok(None),
         Err(fault) => Err(fault.into()),
     }

@@ -13,6 +13,7 @@ use crate::{
         browser::{Visit, visit::PageQuery},
         client::{Call, List},
         components::{
+            icon::Icon,
             list::Paging,
             status::{Badge, Empty},
             time::When,
@@ -50,8 +51,9 @@ async fn show(visit: Visit, PageQuery(query): PageQuery) -> Result<Response, Fai
         rows: data.into_iter().map(|project| Row { created: visit.when(project.created_at), project }).collect(),
         empty: Empty::new(
             "No projects yet",
-            "Create one with POST /v1/projects, or ask somebody to invite you to theirs.",
-        ),
+            "Create one, or ask somebody to invite you to theirs. Keys, members and usage belong to a project.",
+        )
+        .action("Create a project", "/console/projects/new"),
     };
     Ok(visit.page("Projects").show(&page)?.into_response())
 }

@@ -11,7 +11,11 @@ use crate::{
         keys::overview::KeySummary,
         overview::model::{Overview, ResourceSummary, UsageOverview, WebhookSummary},
     },
-    base::{id::ProjectId, identity::tenant::ProjectStatus, runtime::clock::Timestamp},
+    base::{
+        id::ProjectId,
+        identity::{scope::Scope, tenant::ProjectStatus},
+        runtime::clock::Timestamp,
+    },
     console::{
         Console,
         browser::Visit,
@@ -34,12 +38,21 @@ use crate::{
 #[derive(Template)]
 #[template(path = "pages/overview/overview.html")]
 struct Page {
+    path: String,
     project: Overview,
+    /// What to do first, while the project has no keys.
+    first_steps: Option<FirstSteps>,
     usage: Option<Usage>,
     attention: Vec<Attention>,
     live: Live,
     events: Vec<Row>,
     no_events: Empty,
+}
+
+/// First steps in a new project.
+struct FirstSteps {
+    command: String,
+    may_invite: bool,
 }
 
 /// Usage of this month.
@@ -70,11 +83,21 @@ pub fn routes() -> MethodRouter<Console> {
 async fn show(visit: Visit, Path(id): Path<ProjectId>) -> PageResult {
     let api = &visit.api;
     let events = Call::get("/v1/events").query("project_id", id).query("order", "desc").query("limit", EVENTS);
-    let (overview, events) =
-        tokio::try_join!(api.get::<Overview>(format!("/v1/projects/{id}/overview")), api.send::<List<Event>>(events),)?;
+    let (overview, events, allowed) = tokio::try_join!(
+        api.get::<Overview>(format!("/v1/projects/{id}/overview")),
+        api.send::<List<Event>>(events),
+        visit.scopes(id),
+    )?;
     let overview = overview.body;
     let newest = events.body.data.first().map(|event| event.id.to_string());
+    let has_keys = overview.keys.as_ref().is_none_or(|keys| keys.active + keys.expired + keys.revoked > 0);
+    let may_begin = overview.status == ProjectStatus::Active && allowed.contains(Scope::KeysWrite);
     let page = Page {
+        path: format!("/console/projects/{id}"),
+        first_steps: (!has_keys && may_begin).then(|| FirstSteps {
+            command: Call::get(format!("/v1/projects/{id}")).curl(&visit.site.base),
+            may_invite: allowed.contains(Scope::UsersWrite),
+        }),
         usage: overview.usage.as_ref().map(usage),
         attention: attention(&visit, id, &overview),
         live: Live::new(id).after(newest.as_deref()),

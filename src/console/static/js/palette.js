@@ -1,21 +1,29 @@
-// Command palette: Ctrl-K or ⌘K. It goes to a page, and opens the object with a pasted ID.
+// Command palette: Ctrl-K or ⌘K. It goes to a page, starts an action, and opens the object with a pasted ID.
 
-let palette;
-
+// Pages of the navigation, actions that the server lists for the person, and projects.
 function pages() {
-  const links = document.querySelectorAll(".side a, .switcher a, a[data-command]");
-  return [...links].map((link) => ({
-    label: link.textContent.trim(),
-    kind: link.closest(".switcher") ? "Project" : "Page",
-    go: () => link.click(),
-  }));
+  const found = [];
+  const add = (links, kind) => {
+    for (const link of links) {
+      const label = link.textContent.trim();
+      const href = link.getAttribute("href");
+      if (!found.some((other) => other.href === href)) found.push({ label, kind, href, go: () => location.assign(href) });
+    }
+  };
+  add(document.querySelectorAll(".side a"), "Page");
+  add(document.getElementById("commands")?.content.querySelectorAll("a") ?? [], "Action");
+  add(document.querySelectorAll(".switcher li a"), "Project");
+  add(document.querySelectorAll(".account .popup a"), "Page");
+  return found;
 }
 
-function matches(words) {
-  const found = pages().filter((page) => words.every((word) => page.label.toLowerCase().includes(word)));
-  const id = words.length === 1 && /^[a-z]+_[0-9a-f]+$/.test(words[0]) ? words[0] : null;
-  if (id) found.unshift({ label: `Open ${id}`, kind: "ID", go: () => openId(id) });
-  return found.slice(0, 9);
+function matches(text) {
+  const words = text.split(/\s+/).filter(Boolean);
+  const found = pages().filter(({ label }) => words.every((word) => label.toLowerCase().includes(word)));
+  // What begins with the text comes first.
+  found.sort((a, b) => b.label.toLowerCase().startsWith(text) - a.label.toLowerCase().startsWith(text));
+  if (/^[a-z]+_[0-9a-f]+$/.test(text)) found.unshift({ label: `Open ${text}`, kind: "ID", go: () => openId(text) });
+  return found.slice(0, 20);
 }
 
 function openId(id) {
@@ -25,14 +33,15 @@ function openId(id) {
 }
 
 function build() {
-  palette = document.createElement("dialog");
+  const palette = document.createElement("dialog");
   palette.className = "palette";
   palette.setAttribute("aria-label", "Go to");
   palette.innerHTML =
-    '<input type="text" role="combobox" aria-label="Go to a page, or paste an ID" placeholder="Go to a page, or paste an ID" aria-expanded="true" aria-controls="palette-list" autocomplete="off" spellcheck="false"><ul role="listbox" id="palette-list" aria-label="Results"></ul>';
+    '<input type="text" role="combobox" aria-label="Go to a page, start an action, or paste an ID" placeholder="Go to a page, start an action, or paste an ID" aria-expanded="true" aria-controls="palette-list" aria-autocomplete="list" autocomplete="off" spellcheck="false"><ul role="listbox" id="palette-list" aria-label="Results"></ul><p class="muted" role="status"></p>';
   document.body.append(palette);
   const input = palette.querySelector("input");
   const list = palette.querySelector("ul");
+  const status = palette.querySelector("p");
   let results = [];
   let at = 0;
   const show = () => {
@@ -42,30 +51,40 @@ function build() {
         item.id = `palette-${index}`;
         item.setAttribute("role", "option");
         item.setAttribute("aria-selected", String(index === at));
+        const label = document.createElement("span");
+        label.className = "clip";
+        label.textContent = result.label;
         const kind = document.createElement("small");
         kind.textContent = result.kind;
-        item.append(result.label, kind);
+        item.append(label, kind);
         item.addEventListener("click", () => pick(index));
         return item;
       }),
     );
+    list.hidden = !results.length;
+    status.hidden = Boolean(results.length);
+    status.textContent = results.length ? "" : "Nothing found. An ID must be complete, such as key_7d1.";
     if (results.length) input.setAttribute("aria-activedescendant", `palette-${at}`);
     else input.removeAttribute("aria-activedescendant");
+    list.children[at]?.scrollIntoView({ block: "nearest" });
   };
   const pick = (index) => {
+    const result = results[index];
+    if (!result) return;
     palette.close();
-    results[index]?.go();
+    result.go();
   };
   const search = () => {
-    results = matches(input.value.trim().toLowerCase().split(/\s+/).filter(Boolean));
+    results = matches(input.value.trim().toLowerCase());
     at = 0;
     show();
   };
+  const moves = { ArrowDown: 1, ArrowUp: -1 };
   input.addEventListener("input", search);
   input.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    if (event.key in moves) {
       event.preventDefault();
-      at = (at + (event.key === "ArrowDown" ? 1 : results.length - 1)) % Math.max(results.length, 1);
+      at = (at + moves[event.key] + results.length) % Math.max(results.length, 1);
       show();
     } else if (event.key === "Enter") {
       event.preventDefault();
@@ -75,6 +94,7 @@ function build() {
   palette.addEventListener("click", (event) => event.target === palette && palette.close());
   palette.addEventListener("close", () => (input.value = ""));
   return () => {
+    if (palette.open) return;
     palette.showModal();
     search();
     input.focus();
@@ -87,7 +107,7 @@ export function setUpPalette() {
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
       event.preventDefault();
-      if (!palette.open) open();
+      open();
     }
   });
 }

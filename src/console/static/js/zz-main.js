@@ -4,6 +4,7 @@ import { setUpCopy } from "./copy.js";
 import { setUpDialogs } from "./dialog.js";
 import { setUpForms } from "./form.js";
 import { setUpLive } from "./live.js";
+import { setUpPairs } from "./pairs.js";
 import { setUpPalette } from "./palette.js";
 import { setUpSession } from "./session.js";
 import { setUpTheme } from "./theme.js";
@@ -12,6 +13,7 @@ function setUp(root) {
   setUpCopy(root);
   setUpDialogs(root);
   setUpForms(root);
+  setUpPairs(root);
 }
 
 document.documentElement.classList.add("has-js");

@@ -280,6 +280,7 @@ pub const NOTES: &[(&str, &str)] = &[
          period was applied, the first line is a signed anchor. CSV is for reading and cannot be verified. Each export \
          is recorded as `audit.exported`.",
     ),
+    ("audit_get", "Returns one entry. Like reading the list, this is recorded as `audit.read`."),
     (
         "audit_checkpoints",
         "Lists the signed ends of a project's audit trail. A checkpoint that is stored elsewhere shows whether the \

@@ -19,6 +19,7 @@ use crate::{
         pages::{
             tokens::issuer::{self, IssuedTokens},
             trail,
+            usage::{breakdown::Breakdown, of_key},
         },
         view::{Failure, PageResult},
     },
@@ -39,6 +40,8 @@ struct One {
     expires: Option<When>,
     last_used: Option<When>,
     tokens: Option<IssuedTokens>,
+    /// This month's requests by route, if the person may read usage.
+    usage: Option<Breakdown>,
     trail: Option<Timeline>,
     key: KeyView,
 }
@@ -52,8 +55,10 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> Pa
     let allowed = async { visit.scopes(project).await.map_err(Failure::from) };
     let target = id.to_string();
     let tokens = async { issuer::tokens_of(&visit, project, &target).await.map_err(Failure::from) };
+    let usage = async { of_key::of(&visit, project, id).await.map_err(Failure::from) };
     let trail = async { trail::of(&visit, project, &target).await.map_err(Failure::from) };
-    let (key, allowed, tokens, trail) = tokio::try_join!(super::get(&visit, project, id), allowed, tokens, trail)?;
+    let (key, allowed, tokens, usage, trail) =
+        tokio::try_join!(super::get(&visit, project, id), allowed, tokens, usage, trail)?;
     let key = key.body;
     let page = One {
         path: super::path(project, id),
@@ -69,6 +74,7 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> Pa
         expires: key.expires_at.map(|end| visit.when(end)),
         last_used: key.last_used_at.map(|time| visit.when(time)),
         tokens,
+        usage,
         trail,
         key,
     };
