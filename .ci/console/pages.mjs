@@ -24,6 +24,13 @@ async function makeExamples() {
   const examples = { project_id: demo, key_id: "key_7d0", token_id: "tok_2c9", user_id: "usr_8f2" };
   while (!examples.event_id) examples.event_id = await newest("/v1/events");
   examples.entry_id = await newest("/v1/audit-logs");
+  const create = async (kind, name, spec) => {
+    const { resource, operation } = await api("POST", "/v1/resources", { project_id: demo, kind, name, spec, labels: { env: "demo" } });
+    while ((await api("GET", `/v1/resources/${resource.id}`)).phase !== "active") await new Promise((next) => setTimeout(next, 100));
+    return { resource_id: resource.id, operation_id: operation.id };
+  };
+  const { resource_id: volume } = await create("storage.volume", "data", { size_gib: 20 });
+  Object.assign(examples, await create("compute.instance", "web-1", { size: "small", image: "debian-12", volumes: [volume] }));
   return examples;
 }
 

@@ -69,6 +69,15 @@ impl Fields {
         self
     }
 
+    /// Replaces fields by those of the same name in `others`, such as values that a link suggests.
+    #[must_use]
+    pub fn overridden(mut self, others: &Self) -> Self {
+        let names: Vec<String> = self.0.iter().map(|(name, _)| name.clone()).collect();
+        self.0.retain(|(name, _)| others.raw(name).is_none());
+        self.0.extend(others.0.iter().filter(|(name, _)| names.contains(name)).cloned());
+        self
+    }
+
     /// Removes a field and returns its first value.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let value = self.raw(name).map(str::to_owned);

@@ -41,6 +41,31 @@ impl Diff {
         };
         Self { rows: changed.map(row).collect() }
     }
+
+    /// Changes as the API describes them: `{"spec": [before, after]}`.
+    pub fn of_changes<'a>(changes: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Self {
+        let mut rows = Vec::new();
+        for (member, pair) in changes {
+            let value = |index: usize| pair.get(index).unwrap_or(&Value::Null);
+            expand(member.clone(), value(0), value(1), &mut rows);
+        }
+        Self { rows }
+    }
+}
+
+/// A member and its values. Members of objects are rows of their own.
+fn expand(member: String, before: &Value, after: &Value, rows: &mut Vec<DiffRow>) {
+    let empty = serde_json::Map::new();
+    let has_members = |value: &Value| value.is_null() || value.is_object();
+    if !has_members(before) || !has_members(after) || (before.is_null() && after.is_null()) {
+        return rows.push(DiffRow { member, before: text(before), after: text(after) });
+    }
+    let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+    let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
+    for name in names.filter(|name| old.get(*name) != new.get(*name)) {
+        let value = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
+        expand(format!("{member}.{name}"), &value(old), &value(new), rows);
+    }
 }
 
 /// A value as text: strings without quotes, everything else as JSON. `None` for null.

@@ -10,6 +10,7 @@ pub mod scopes;
 pub mod secret;
 pub mod status;
 pub mod time;
+pub mod timeline;
 
 /// Marks types whose text is HTML, so that templates do not escape it.
 macro_rules! html_safe {

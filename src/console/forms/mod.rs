@@ -3,6 +3,7 @@
 pub mod body;
 pub mod field;
 pub mod pairs;
+pub mod schema;
 
 use askama::Template;
 use uuid::Uuid;
@@ -83,6 +84,10 @@ impl Form {
             let detail = match place {
                 Some(place) if !field.is_empty() => format!("Line {}: {}", place + 1, item.detail),
                 _ if field.is_empty() && !member.is_empty() => format!("{member}: {}", item.detail),
+                // The field has several members, such as labels.
+                None if !field.is_empty() && member.strip_prefix(&field).is_some_and(|rest| rest.starts_with('.')) => {
+                    format!("'{}': {}", member.get(field.len() + 1..).unwrap_or_default(), item.detail)
+                }
                 _ => item.detail.clone(),
             };
             self.faults.push(FieldFault { field, detail: sentence(&detail) });

@@ -13,7 +13,10 @@ mod invitation;
 mod keys;
 mod members;
 pub mod objects;
+mod operations;
 mod overview;
+mod providers;
+mod resources;
 mod settings;
 pub(super) mod sign_in;
 mod sign_out;
@@ -107,6 +110,18 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/members/{user_id}", members::one::routes),
     Page::new("/console/projects/{project_id}/members/{user_id}/role", members::role::routes),
     Page::new("/console/projects/{project_id}/members/{user_id}/remove", members::remove::routes),
+    // Resources.
+    Page::new("/console/projects/{project_id}/resources", resources::list::routes).in_nav("Resources", Icon::Boxes),
+    Page::new("/console/projects/{project_id}/resources/new", resources::create::routes),
+    Page::new("/console/projects/{project_id}/resources/import", resources::import::routes),
+    Page::new("/console/projects/{project_id}/resources/{resource_id}", resources::one::routes),
+    Page::new("/console/projects/{project_id}/resources/{resource_id}/edit", resources::edit::routes),
+    Page::new("/console/projects/{project_id}/resources/{resource_id}/actions", resources::act::routes),
+    Page::new("/console/projects/{project_id}/resources/{resource_id}/sync", resources::sync::routes),
+    Page::new("/console/projects/{project_id}/resources/{resource_id}/delete", resources::remove::routes),
+    Page::new("/console/projects/{project_id}/operations/{operation_id}", operations::one::routes),
+    Page::new("/console/projects/{project_id}/operations/{operation_id}/cancel", operations::cancel::routes),
+    Page::new("/console/projects/{project_id}/providers", providers::routes).in_nav("Providers", Icon::Cloud),
     // Usage.
     Page::new("/console/projects/{project_id}/usage", usage::overview::routes)
         .in_nav("Usage", Icon::Chart)

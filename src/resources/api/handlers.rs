@@ -6,8 +6,8 @@ use axum::extract::State;
 use serde_json::Value;
 
 use super::{
-    input::{DryRunQuery, NewResource, ResourceAction, ResourceFilter, ResourcePatch, spec_faults},
-    model::{Before, ResourceView, StoredResource},
+    input::{DryRunQuery, NewResource, ResourceAction, ResourceFilter, ResourcePatch, SyncRequest, spec_faults},
+    model::{Before, ConditionType, ResourceView, StoredResource},
     rules::{self, ReferenceCheck},
     submit::{
         ChangeRequest, Draft, WriteResponse, accepted_response, apply_change, commit_or_plan, dry_run_response,
@@ -29,7 +29,7 @@ use crate::{
         runtime::clock::Timestamp,
     },
     http::{
-        request::extract::{EmptyRequest, JsonBody, PathId, Query},
+        request::extract::{JsonBody, PathId, Query},
         response::{List, WithEtag},
     },
     resources::{
@@ -284,15 +284,32 @@ pub async fn sync(
     grant: Grant<ResourcesWrite>,
     State(context): State<Arc<ResourceContext>>,
     PathId(id): PathId<id::Resource>,
-    body: JsonBody<EmptyRequest>,
+    body: JsonBody<SyncRequest>,
 ) -> Result<Idempotent<WriteResponse>> {
-    let (mut tx, EmptyRequest {}) = begin_or_replay!(context.writes.begin_idempotent(grant.request(), body).await?);
+    let (mut tx, requested) = begin_or_replay!(context.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let resource = store::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(resource.kind.write_scope())?;
     tx.require_match(&resource)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &resource).await?;
+    if requested.remediate == Some(true) {
+        // The object may be gone, but it must have existed.
+        let is_missing = resource.conditions.iter().any(|condition| condition.kind == ConditionType::Missing);
+        let kind = if is_missing { OperationType::Remediate } else { OperationType::Update };
+        rules::require_phase(&resource, kind)?;
+        spec_of(&resource)?;
+        rules::provider_of(&context.cloud.providers, &resource)?;
+        let remediation = ChangeRequest {
+            kind: OperationType::Remediate,
+            spec: None,
+            change: ResourceChange::default(),
+            requires_provider: true,
+            action: None,
+        };
+        let draft = apply_change(&context, grant.request(), tx.db(), resource, remediation).await?;
+        return commit_or_plan(&context, tx, draft, false).await;
+    }
     rules::require_phase(&resource, OperationType::Sync)?;
     let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
     let operation =

@@ -166,7 +166,7 @@ impl Versioned for StoredResource {
 }
 
 /// Resource as clients see it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Resource")]
 pub struct ResourceView {
     /// Resource id.
@@ -205,7 +205,7 @@ pub struct ResourceView {
 }
 
 /// Observed state of a resource.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceStatus {
     /// Phase in the life cycle.
     pub phase: Phase,
@@ -311,7 +311,7 @@ pub struct StoredOperation {
 }
 
 /// Operation as clients see it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Operation")]
 pub struct OperationView {
     /// Operation id.

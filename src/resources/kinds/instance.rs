@@ -22,10 +22,11 @@ pub struct InstanceSpec<R = ResourceId> {
     pub image: String,
     /// Id of the network, which cannot be changed later. Default: the provider's default network.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-resource-kind" = "network.network"))]
     pub network: Option<R>,
     /// Ids of the attached volumes, at most 16. Default: none.
     #[serde(default = "Vec::<R>::new")]
-    #[schemars(length(max = MAX_VOLUMES), extend("uniqueItems" = true))]
+    #[schemars(length(max = MAX_VOLUMES), extend("uniqueItems" = true, "x-resource-kind" = "storage.volume"))]
     pub volumes: Vec<R>,
 }
 

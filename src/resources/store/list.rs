@@ -51,6 +51,19 @@ const LABELED_RESOURCES: Scan<'_> = Scan {
     ..RESOURCES
 };
 
+/// Resources that refer to another one.
+const REFERRING_RESOURCES: Scan<'_> = Scan {
+    table: "resource_references",
+    columns: "to_id, from_id",
+    key: &[("to_id", "$9")],
+    id: "from_id",
+    merged: &[],
+    lookup: lookup!(resource_columns, "resources WHERE id = s.from_id"),
+    item: resource_columns!("e."),
+    max_rows: 1_000,
+    ..Scan::DEFAULT
+};
+
 /// Operations by status, type and kind of resource.
 const OPERATIONS: Scan<'_> = Scan {
     table: "operations",
@@ -78,7 +91,8 @@ pub async fn resources(
     filter: &ResourceFilter,
     page: &PageRequest<id::Resource>,
 ) -> sqlx::Result<Page<StoredResource, id::Resource>> {
-    let is_unfiltered = filter.provider.is_none() && filter.phase.is_none() && filter.label.is_none();
+    let is_unfiltered =
+        filter.provider.is_none() && filter.phase.is_none() && filter.label.is_none() && filter.refers_to.is_none();
     if is_unfiltered && kinds.len() == Kind::ALL.len() {
         return live_resources(db, tenant, page).await;
     }
@@ -96,14 +110,21 @@ pub async fn resources(
         None => (RESOURCES, "g.phase = ANY ($5)"),
     };
     let condition = format!("{condition} AND g.kind = ANY ($4) AND $8 IN ('', g.provider)");
-    let scan = Scan { groups: &condition, filter: "e.phase = ANY ($5) AND e.labels @> $6 AND e.labels ?& $7", ..scan };
+    let labels_and_phase = "e.phase = ANY ($5) AND e.labels @> $6 AND e.labels ?& $7";
+    let all = format!("{labels_and_phase} AND e.project_id = $3 AND e.kind = ANY ($4) AND $8 IN ('', e.provider)");
+    let scan = match filter.refers_to {
+        // Few resources refer to one, so the rest is compared.
+        Some(_) => Scan { filter: &all, ..REFERRING_RESOURCES },
+        None => Scan { groups: &condition, filter: labels_and_phase, ..scan },
+    };
     let kinds = texts(kinds, Kind::as_str);
     scan.page(db, page, |query| {
         let query = query.bind(tenant.project_id()).bind(&kinds).bind(&phases).bind(Json(&pairs)).bind(&keys);
         let query = query.bind(filter.provider.as_deref().unwrap_or_default());
-        match &term {
-            Some(term) => query.bind(term),
-            None => query,
+        match (filter.refers_to, &term) {
+            (Some(resource), _) => query.bind(resource),
+            (None, Some(term)) => query.bind(term),
+            (None, None) => query,
         }
     })
     .await

@@ -7,6 +7,7 @@ mod headers;
 mod keys;
 mod origins;
 mod problems;
+mod resources;
 mod sessions;
 
 use cloudapi::console::pages::{Access, TABLE};
@@ -26,14 +27,21 @@ async fn pages_of(owner: &Session<'_>) -> Vec<String> {
     let key = owner.key_with(json!({ "name": MARKUP, "metadata": { "<b>k": "<i>v" } })).await;
     let token = json!({ "project_id": owner.project, "name": MARKUP, "scopes": ["users:read"] });
     let token = owner.post("/v1/tokens", token).await.created();
+    let volume =
+        json!({ "project_id": owner.project, "kind": "storage.volume", "name": "data", "spec": { "size_gib": 20 } });
+    let volume = owner.post("/v1/resources", volume).await.accepted();
     let event = trigger_event(owner, &key).await;
+    let entries = owner.get(&format!("/v1/audit-logs?project_id={}", owner.project)).await.ok();
     let signed_in = TABLE.iter().filter(|page| page.access == Access::SignedIn && page.is_html);
     let examples = [
         ("{project_id}", owner.project.as_str()),
         ("{key_id}", &key.id),
         ("{token_id}", token["id"].as_str().unwrap()),
         ("{user_id}", &owner.user_id.to_string()),
+        ("{resource_id}", volume["resource"]["id"].as_str().unwrap()),
+        ("{operation_id}", volume["operation"]["id"].as_str().unwrap()),
         ("{event_id}", event["id"].as_str().unwrap()),
+        ("{entry_id}", entries["data"][0]["id"].as_str().unwrap()),
     ];
     let filled = |path: &str| examples.iter().fold(path.to_owned(), |path, (name, id)| path.replace(name, id));
     let paths: Vec<String> = signed_in.map(|page| filled(page.path)).collect();

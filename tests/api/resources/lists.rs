@@ -12,7 +12,7 @@ use cloudapi::{
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::{RESOURCES, pipeline};
+use super::{RESOURCES, instance, made, network, pipeline};
 use crate::support::{Identity, Session, TestApp, cloud::id_of};
 
 const PROVIDERS: [&str; 3] = ["north", "south", "west"];
@@ -308,4 +308,29 @@ async fn insert_operation(
     .execute(&app.db)
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn resources_that_refer_to_one_are_listed() {
+    let app = TestApp::start().await;
+    let (owner, stranger) = (app.owner().await, app.owner().await);
+    let key = pipeline(&owner).await;
+    let (net, other) = (made(&key, network()).await, made(&key, network()).await);
+    let web = made(&key, instance(Some(&net), &[])).await;
+    made(&key, instance(Some(&other), &[])).await;
+    let listed = async |query: &str| {
+        let list = key.get(&format!("{RESOURCES}?{query}")).await.ok();
+        list["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&format!("refers_to={net}")).await, [web.as_str()]);
+    assert_eq!(
+        listed(&format!("refers_to={net}&kind=compute.instance&phase=active&provider=sim")).await,
+        [web.as_str()]
+    );
+    assert!(listed(&format!("refers_to={net}&kind=storage.volume")).await.is_empty());
+    assert!(listed(&format!("refers_to={web}")).await.is_empty());
+    let foreign = format!("{RESOURCES}?project_id={}&refers_to={net}", stranger.project);
+    assert_eq!(stranger.get(&foreign).await.ok()["data"], json!([]));
+    let storage = owner.key_with(json!({ "scopes": ["storage:read"] })).await;
+    assert_eq!(storage.get(&format!("{RESOURCES}?refers_to={net}")).await.ok()["data"], json!([]));
 }

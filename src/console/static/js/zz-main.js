@@ -6,6 +6,7 @@ import { setUpForms } from "./form.js";
 import { setUpLive } from "./live.js";
 import { setUpPairs } from "./pairs.js";
 import { setUpPalette } from "./palette.js";
+import { setUpProgress } from "./progress.js";
 import { setUpSession } from "./session.js";
 import { setUpTheme } from "./theme.js";
 
@@ -14,6 +15,7 @@ function setUp(root) {
   setUpDialogs(root);
   setUpForms(root);
   setUpPairs(root);
+  setUpProgress(setUp);
 }
 
 document.documentElement.classList.add("has-js");

@@ -179,6 +179,8 @@ pub struct ResourceFilter {
     /// Labels that the resources must have: a comma-separated list of `key=value`, or `key` for any value.
     #[schemars(length(max = 1024), regex(pattern = LABELS), extend("x-form" = LABELS_FORM), example = &"env=ci-4711,team")]
     pub label: Option<String>,
+    /// Id of a resource that the resources refer to in their spec.
+    pub refers_to: Option<ResourceId>,
 }
 
 impl ResourceFilter {
@@ -193,6 +195,14 @@ impl ResourceFilter {
         }
         (pairs, keys)
     }
+}
+
+/// What to do with a resource that differs from its object at the provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyncRequest {
+    /// Whether to change the object back to the spec, or to create it again, once. Default: as `reconcile` says.
+    pub remediate: Option<bool>,
 }
 
 /// Filter of the list of operations.
@@ -221,6 +231,7 @@ patch!(ResourcePatch);
 input!(
     NewResource,
     ResourceAction,
+    SyncRequest,
     NewImport,
     DryRunQuery,
     OperationWait,
@@ -229,7 +240,7 @@ input!(
 );
 
 /// Response to a write: the accepted operation, and the resource meanwhile.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AcceptedOperation {
     /// Current state of the resource.
     pub resource: ResourceView,
@@ -240,7 +251,7 @@ pub struct AcceptedOperation {
 }
 
 /// Response to a dry run.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DryRun {
     /// Plan of the operation.
     pub plan: Plan,
@@ -249,7 +260,7 @@ pub struct DryRun {
 }
 
 /// Plan of an operation.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Type of the operation.
     #[serde(rename = "type")]
@@ -318,6 +329,7 @@ mod tests {
             provider: None,
             phase: None,
             label: Some(label.into()),
+            refers_to: None,
         };
         let (pairs, keys) = filter("env=ci,team,empty=").labels();
         assert_eq!((Value::Object(pairs), keys), (json!({ "env": "ci", "empty": "" }), vec!["team".to_owned()]));

@@ -7,5 +7,6 @@ mod dry_run;
 mod events;
 mod import;
 mod operations;
+mod remediate;
 
 use super::{RESOURCES, conflict, faults, instance, made, make, network, path, pipeline, start, volume};
