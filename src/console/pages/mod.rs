@@ -101,12 +101,16 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/keys/{key_id}/revoke", keys::revoke::routes),
     // Tokens.
     Page::new("/console/projects/{project_id}/tokens", tokens::list::routes).in_nav("Tokens", Icon::Token),
-    Page::new("/console/projects/{project_id}/tokens/new", tokens::create::routes),
+    Page::new("/console/projects/{project_id}/tokens/new", tokens::create::routes)
+        .command("Create a token")
+        .needs(Scope::TokensWrite),
     Page::new("/console/projects/{project_id}/tokens/{token_id}", tokens::one::routes),
     Page::new("/console/projects/{project_id}/tokens/{token_id}/revoke", tokens::revoke::routes),
     // Members.
     Page::new("/console/projects/{project_id}/members", members::list::routes).in_nav("Members", Icon::People),
-    Page::new("/console/projects/{project_id}/members/invite", members::invite::routes),
+    Page::new("/console/projects/{project_id}/members/invite", members::invite::routes)
+        .command("Invite a person")
+        .needs(Scope::UsersWrite),
     Page::new("/console/projects/{project_id}/members/{user_id}", members::one::routes),
     Page::new("/console/projects/{project_id}/members/{user_id}/role", members::role::routes),
     Page::new("/console/projects/{project_id}/members/{user_id}/remove", members::remove::routes),
@@ -144,8 +148,8 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/settings/archive", settings::status::archive),
     Page::new("/console/projects/{project_id}/settings/delete", settings::delete::routes),
     // The person.
-    Page::new("/console/account", account::overview::routes),
-    Page::new("/console/account/password", account::password::routes),
+    Page::new("/console/account", account::overview::routes).command("Account"),
+    Page::new("/console/account/password", account::password::routes).command("Change your password"),
 ];
 
 impl Page {

@@ -2,7 +2,7 @@
 
 pub mod breakdown;
 pub mod download;
-pub mod of_key;
+pub mod of_credential;
 pub mod overview;
 
 use crate::base::id::ProjectId;

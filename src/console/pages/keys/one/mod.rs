@@ -10,7 +10,10 @@ use crate::{
     api::keys::model::KeyView,
     base::{
         id::{KeyId, ProjectId},
-        identity::{credential::CredentialStatus, scope::Scope},
+        identity::{
+            credential::{CredentialId, CredentialStatus},
+            scope::Scope,
+        },
     },
     console::{
         Console,
@@ -19,7 +22,7 @@ use crate::{
         pages::{
             tokens::issuer::{self, IssuedTokens},
             trail,
-            usage::{breakdown::Breakdown, of_key},
+            usage::{breakdown::Breakdown, of_credential},
         },
         view::{Failure, PageResult},
     },
@@ -55,7 +58,7 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> Pa
     let allowed = async { visit.scopes(project).await.map_err(Failure::from) };
     let target = id.to_string();
     let tokens = async { issuer::tokens_of(&visit, project, &target).await.map_err(Failure::from) };
-    let usage = async { of_key::of(&visit, project, id).await.map_err(Failure::from) };
+    let usage = async { of_credential::of(&visit, project, CredentialId::Key(id)).await.map_err(Failure::from) };
     let trail = async { trail::of(&visit, project, &target).await.map_err(Failure::from) };
     let (key, allowed, tokens, usage, trail) =
         tokio::try_join!(super::get(&visit, project, id), allowed, tokens, usage, trail)?;

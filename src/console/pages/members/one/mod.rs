@@ -42,6 +42,8 @@ struct One {
     created: When,
     tokens: Option<IssuedTokens>,
     trail: Option<Timeline>,
+    /// Path of all entries of the trail.
+    entries: String,
 }
 
 /// Handlers of the page.
@@ -63,6 +65,7 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, UserId)>) -> P
     let is_invited = member.status == MemberStatus::Invited;
     let page = One {
         path: super::path(project, id),
+        entries: format!("/console/projects/{project}/audit?target={id}"),
         email: member.email.to_string(),
         id: Copy::new(target, "the user ID"),
         status: super::status(&member),

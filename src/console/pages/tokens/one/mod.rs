@@ -11,14 +11,20 @@ use crate::{
     api::tokens::model::{IssuerType, MAX_DEPTH, TokenIssuer, TokenView},
     base::{
         id::{ProjectId, TokenId},
-        identity::{credential::CredentialStatus, scope::Scope},
+        identity::{
+            credential::{CredentialId, CredentialStatus},
+            scope::Scope,
+        },
     },
     console::{
         Console,
         browser::Visit,
         client::Call,
         components::{list::Timeline, secret::Copy, status::Badge, time::When},
-        pages::trail,
+        pages::{
+            trail,
+            usage::{breakdown::Breakdown, of_credential},
+        },
         view::{Failure, PageResult},
     },
 };
@@ -37,6 +43,8 @@ struct One {
     expires: When,
     last_used: Option<When>,
     issued: Option<IssuedTokens>,
+    /// This month's requests by route, if the person may read usage.
+    usage: Option<Breakdown>,
     trail: Option<Timeline>,
     token: TokenView,
 }
@@ -49,9 +57,10 @@ pub fn routes() -> MethodRouter<Console> {
 async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, TokenId)>) -> PageResult {
     let token = super::get(&visit, project, id).await?.body;
     let target = id.to_string();
-    let (chain, issued, trail, allowed) = tokio::try_join!(
+    let (chain, issued, usage, trail, allowed) = tokio::try_join!(
         async { Ok::<_, Failure>(chain(&visit, project, &token.issuer).await) },
         async { issuer::tokens_of(&visit, project, &target).await.map_err(Failure::from) },
+        async { of_credential::of(&visit, project, CredentialId::Token(id)).await.map_err(Failure::from) },
         async { trail::of(&visit, project, &target).await.map_err(Failure::from) },
         async { visit.scopes(project).await.map_err(Failure::from) },
     )?;
@@ -65,6 +74,7 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, TokenId)>) -> 
         expires: visit.when(token.expires_at),
         last_used: token.last_used_at.map(|time| visit.when(time)),
         issued,
+        usage,
         trail,
         token,
     };
