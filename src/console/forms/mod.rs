@@ -108,6 +108,13 @@ impl Form {
         self
     }
 
+    /// The form for another attempt, which is another write.
+    #[must_use]
+    pub fn renewed(mut self) -> Self {
+        self.once = new_key();
+        self
+    }
+
     /// Whether the form has errors.
     pub fn is_rejected(&self) -> bool {
         !self.faults.is_empty() || self.summary.is_some()

@@ -116,8 +116,12 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/members/{user_id}/remove", members::remove::routes),
     // Resources.
     Page::new("/console/projects/{project_id}/resources", resources::list::routes).in_nav("Resources", Icon::Boxes),
-    Page::new("/console/projects/{project_id}/resources/new", resources::create::routes),
-    Page::new("/console/projects/{project_id}/resources/import", resources::import::routes),
+    Page::new("/console/projects/{project_id}/resources/new", resources::create::routes)
+        .command("Create a resource")
+        .needs(Scope::ComputeWrite),
+    Page::new("/console/projects/{project_id}/resources/import", resources::import::routes)
+        .command("Import a resource")
+        .needs(Scope::ComputeWrite),
     Page::new("/console/projects/{project_id}/resources/{resource_id}", resources::one::routes),
     Page::new("/console/projects/{project_id}/resources/{resource_id}/edit", resources::edit::routes),
     Page::new("/console/projects/{project_id}/resources/{resource_id}/actions", resources::act::routes),

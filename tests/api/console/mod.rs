@@ -4,6 +4,7 @@ mod access;
 mod events;
 mod forms;
 mod headers;
+mod insight;
 mod keys;
 mod origins;
 mod problems;

@@ -26,7 +26,7 @@ struct Used<'a> {
 
 async fn used(app: &TestApp) -> Used<'_> {
     let owner = app.owner().await;
-    let (busy, quiet) = (owner.key().await, owner.key().await); // two requests of the session
+    let (busy, quiet) = (owner.key_with(json!({ "name": "busy" })).await, owner.key().await); // two requests of the session
     let token = busy.token(&["users:read", "usage:read"]).await;
     for _ in 0..3 {
         busy.get("/v1/keys").await.ok();
@@ -75,13 +75,14 @@ async fn usage_is_broken_down_by_key_token_route_and_day() {
     assert_eq!(
         by_key,
         [
-            json!({ "key_id": none, "requests": 5 }),
-            json!({ "key_id": busy, "requests": 6 }),
-            json!({ "key_id": quiet, "requests": 1 })
+            json!({ "key_id": none, "key_name": none, "requests": 5 }),
+            json!({ "key_id": busy, "key_name": "busy", "requests": 6 }),
+            json!({ "key_id": quiet, "key_name": none, "requests": 1 })
         ]
     );
     let by_token = used.by(&reader, "group_by=token").await;
-    assert_eq!(by_token, [json!({ "token_id": none, "requests": 9 }), json!({ "token_id": token, "requests": 3 })]);
+    let unnamed = json!({ "token_id": none, "token_name": none, "requests": 9 });
+    assert_eq!(by_token, [unnamed, json!({ "token_id": token, "token_name": "a token", "requests": 3 })]);
     let by_route = used.by(&reader, "group_by=route").await;
     assert_eq!(
         by_route,
@@ -103,9 +104,51 @@ async fn usage_is_broken_down_by_key_token_route_and_day() {
     assert_eq!(used.by(&reader, &format!("from={month}-02&to={month}-02")).await, by_day[1..]);
     assert_eq!(used.by(&reader, &format!("to={month}-01")).await, by_day[..1]);
     let by_both = used.by(&reader, "group_by=key,token").await;
-    assert!(by_both.contains(&json!({ "key_id": none, "token_id": token, "requests": 3 })), "{by_both:?}");
-    assert!(by_both.contains(&json!({ "key_id": none, "token_id": none, "requests": 2 })), "{by_both:?}");
+    let of = |token: &Value, name: &Value, requests: i64| json!({ "key_id": none, "key_name": none, "token_id": token, "token_name": name, "requests": requests });
+    assert!(by_both.contains(&of(token, &json!("a token"), 3)), "{by_both:?}");
+    assert!(by_both.contains(&of(none, none, 2)), "{by_both:?}");
     assert_eq!(by_both.len(), 4);
+}
+
+#[tokio::test]
+async fn breakdown_of_one_key_or_token_has_the_same_groups() {
+    let app = at_a_months_beginning().await;
+    let used = used(&app).await;
+    let reader = reader(&app).await;
+    for (member, id) in [("key_id", &used.busy.id), ("key_id", &used.quiet.id), ("token_id", &used.token.id)] {
+        let filter = format!("{member}={id}");
+        for groups in ["key,token,route", "day,key,token,route"] {
+            let all = used.by(&reader, &format!("group_by={groups}&limit=100")).await;
+            let expected: Vec<Value> = all.into_iter().filter(|row| row[member] == json!(id)).collect();
+            let found = used.by(&reader, &format!("group_by={groups}&limit=100&{filter}")).await;
+            assert!(!found.is_empty() && found == expected, "{found:?}");
+            for order in ["asc", "desc"] {
+                let (mut rows, mut cursor) = (Vec::new(), String::new());
+                loop {
+                    let query = format!("group_by={groups}&limit=1&order={order}&{filter}{cursor}");
+                    let page = used.ask(&reader, &query).await.ok();
+                    rows.extend(data(&page).clone());
+                    let Some(next) = page["next_cursor"].as_str() else { break };
+                    cursor = format!("&cursor={next}");
+                }
+                if order == "desc" {
+                    rows.reverse();
+                }
+                assert_eq!(rows, expected, "{groups} {order}");
+            }
+        }
+        let total = used.by(&reader, &format!("group_by=route&{filter}")).await;
+        let by_day = used.by(&reader, &format!("group_by=day&{filter}")).await;
+        let sum = |rows: &[Value]| rows.iter().map(|row| row["requests"].as_i64().unwrap()).sum::<i64>();
+        assert_eq!(sum(&total), sum(&by_day));
+    }
+    assert_eq!(used.by(&reader, &format!("key_id={}&token_id={}", used.busy.id, used.token.id)).await, [json!({}); 0]);
+    assert_eq!(used.by(&reader, "key_id=key_1").await, [json!({}); 0]);
+    // Without a scope for it, a name is null.
+    let query = "group_by=token,key&limit=100";
+    let token = Bearer { app: &reader, secret: used.token.secret.clone() };
+    let rows = token.get(&format!("/v1/usage/breakdown?{query}")).await.ok();
+    assert!(data(&rows).iter().all(|row| row["token_name"].is_null() && row["key_name"].is_null()), "{rows}");
 }
 
 #[tokio::test]
@@ -189,7 +232,7 @@ async fn days_beyond_retention_are_available_only_as_whole_months() {
     finalizer.finalize_due(&app.db, app.clock.now()).await.unwrap();
     let (from, to) = (month.first(), month.last());
     let by_key = used.by(&reader, &format!("group_by=key&from={from}&to={to}")).await;
-    assert_eq!(by_key[1], json!({ "key_id": used.busy.id, "requests": 6 }));
+    assert_eq!(by_key[1], json!({ "key_id": used.busy.id, "key_name": "busy", "requests": 6 }));
     for query in [
         format!("group_by=day&from={from}&to={to}"),
         format!("group_by=key&from={from}&to={from}"),

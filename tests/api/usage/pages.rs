@@ -105,7 +105,9 @@ fn expected(counted: &[Counted], groups: &str, (from, to): (Date, Date)) -> Vec<
         let members = [
             ("day", day.map(|day| json!(day.to_string()))),
             ("key_id", key.map(|key| json!(key))),
+            ("key_name", key.map(|_| Value::Null)),
             ("token_id", token.map(|token| json!(token))),
+            ("token_name", token.map(|_| Value::Null)),
             ("route", route.map(|route| json!(route))),
             ("requests", Some(json!(requests))),
         ];

@@ -50,7 +50,7 @@ async fn submit(visit: Visit) -> Result<Response, Failure> {
                 let path = format!("/console/projects/{}", created.body.id);
                 return Ok(Redirected::to(path).message(&visit, "The project is created. You own it.").into_response());
             }
-            Err(fault) => form.rejected(fault, &[])?,
+            Err(fault) => form.rejected(fault, &[(METADATA, METADATA)])?,
         },
         Err(detail) => form.with_fault(METADATA, &detail),
     };

@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 
 use super::{Entry, Named};
 use crate::{
-    base::id::{AuditId, ProjectId},
+    base::{
+        action::Action,
+        id::{AuditId, ProjectId},
+    },
     console::{
         Console,
         browser::Visit,
@@ -27,6 +30,8 @@ use crate::{
 #[template(path = "pages/audit/entry/entry.html")]
 struct Page {
     title: String,
+    /// Meaning of the action, if this version knows it.
+    meaning: Option<&'static str>,
     outcome: Option<Badge>,
     id: Copy,
     when: Option<When>,
@@ -62,11 +67,14 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, AuditId)>) -> 
         entry.changes.as_ref().map(|changes| diff(&entry.action(), changes)).filter(|diff| !diff.rows.is_empty());
     let page = Page {
         title: entry.action(),
+        meaning: entry.action().parse::<Action>().ok().map(Action::description),
         outcome: entry.refusal().or_else(|| entry.outcome.as_deref().map(|_| Badge::new(Tone::Good, "Success"))),
         id: Copy::new(entry.id.clone(), "the entry ID"),
         when: entry.occurred_at.map(|time| visit.when(time)),
         actor: entry.actor(project),
-        actor_kind: entry.actor.as_ref().map(|actor| actor.kind.clone()).unwrap_or_default(),
+        actor_kind: (entry.actor.as_ref().filter(|actor| actor.id.is_some()))
+            .map(|actor| actor.kind.clone())
+            .unwrap_or_default(),
         credential,
         target: entry.target(project),
         target_kind: entry.target.as_ref().map(|target| target.kind.clone()).unwrap_or_default(),

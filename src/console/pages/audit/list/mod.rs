@@ -40,6 +40,8 @@ struct Log {
     to: Field,
     summary: Summary,
     is_filtered: bool,
+    /// Whether the API does not accept a filter.
+    is_rejected: bool,
     signed: Option<Signed>,
     rows: Vec<Row>,
     paging: Paging,
@@ -105,13 +107,14 @@ async fn show(visit: Visit, Path(project): Path<ProjectId>, PageQuery(query): Pa
     let last = signed.body.data.into_iter().next();
     let page = Log {
         path: super::path(project),
-        actor: form.text("actor", "Actor").kind("search"),
+        actor: form.text("actor", "Actor ID").kind("search"),
         action: form.select("action", "Action", actions()),
-        target: form.text("target", "Target").kind("search"),
+        target: form.text("target", "Target ID").kind("search"),
         from: form.text("from", "From").kind("date"),
         to: form.text("to", "To").kind("date"),
         summary: form.summary(),
         is_filtered,
+        is_rejected: form.is_rejected(),
         signed: last.map(|last| Signed { seq: number(last.seq), hash: last.hash, when: visit.when(last.made_at) }),
         rows: found.data.iter().map(row).collect(),
         paging: Paging::new(&visit, &query, &FILTERS, found.next_cursor.as_deref()),

@@ -153,10 +153,10 @@ pub(super) fn consequences(overview: &Overview, what: &str) -> Vec<String> {
         1000.. => format!("1,000 or more {many}"),
         count => format!("{count} {many}"),
     };
-    let keys = overview
-        .keys
-        .as_ref()
-        .map(|keys| format!("{}, and all tokens, {what}.", plural(keys.active, "active key", "active keys")));
+    let keys = overview.keys.as_ref().map(|keys| match keys.active {
+        0 => format!("It has no active keys. All tokens {what}."),
+        active => format!("{}, and all tokens, {what}.", plural(active, "active key", "active keys")),
+    });
     let usage =
         overview.usage.as_ref().map(|usage| format!("The project had {} this month.", plural_requests(usage.requests)));
     keys.into_iter().chain(usage).collect()
