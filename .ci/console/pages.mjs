@@ -31,6 +31,14 @@ async function makeExamples() {
   };
   const { resource_id: volume } = await create("storage.volume", "data", { size_gib: 20 });
   Object.assign(examples, await create("compute.instance", "web-1", { size: "small", image: "debian-12", volumes: [volume] }));
+  const hook = { project_id: demo, url: "https://receiver.invalid/hooks", event_types: ["key.created", "key.revoked"] };
+  examples.webhook_id = (await api("POST", "/v1/webhooks", { ...hook, description: "Notifies the billing service" })).id;
+  await api("POST", `/v1/webhooks/${examples.webhook_id}/test`, {});
+  while (!examples.delivery_id) {
+    await new Promise((next) => setTimeout(next, 200));
+    // With the result of its first attempt.
+    examples.delivery_id = (await api("GET", `/v1/webhooks/${examples.webhook_id}/deliveries`)).data.find(({ attempts }) => attempts.length)?.id;
+  }
   return examples;
 }
 

@@ -158,7 +158,7 @@ pub struct StoredWebhook {
 }
 
 /// Webhook, without its secret.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Webhook")]
 pub struct WebhookView {
     /// ID of the webhook.
@@ -209,7 +209,7 @@ impl From<StoredWebhook> for WebhookView {
 }
 
 /// New webhook or rotated secret. Contains the secret, which is not shown again.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IssuedWebhook {
     /// Secret that verifies the signatures of deliveries (Standard Webhooks). Not shown again.
     pub secret: WebhookSecret,
@@ -298,7 +298,7 @@ pub struct StoredDelivery {
 }
 
 /// Delivery of one event to one webhook.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Delivery")]
 pub struct DeliveryView {
     /// ID of the delivery.

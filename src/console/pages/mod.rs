@@ -24,6 +24,7 @@ mod theme;
 mod tokens;
 pub mod trail;
 mod usage;
+mod webhooks;
 
 use axum::{
     extract::Request,
@@ -145,6 +146,17 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/events", events::list::routes).in_nav("Events", Icon::Pulse),
     Page::new("/console/projects/{project_id}/events/stream", events::stream::routes).not_html(),
     Page::new("/console/projects/{project_id}/events/{event_id}", events::one::routes),
+    // Webhooks.
+    Page::new("/console/projects/{project_id}/webhooks", webhooks::list::routes).in_nav("Webhooks", Icon::Hook),
+    Page::new("/console/projects/{project_id}/webhooks/new", webhooks::create::routes),
+    Page::new("/console/projects/{project_id}/webhooks/{webhook_id}", webhooks::one::routes),
+    Page::new("/console/projects/{project_id}/webhooks/{webhook_id}/edit", webhooks::edit::routes),
+    Page::new("/console/projects/{project_id}/webhooks/{webhook_id}/rotate", webhooks::rotate::routes),
+    Page::new("/console/projects/{project_id}/webhooks/{webhook_id}/delete", webhooks::delete::routes),
+    Page::new(
+        "/console/projects/{project_id}/webhooks/{webhook_id}/deliveries/{delivery_id}",
+        webhooks::delivery::routes,
+    ),
     // Settings.
     Page::new("/console/projects/{project_id}/settings", settings::general::routes).in_nav("Settings", Icon::Gear),
     Page::new("/console/projects/{project_id}/settings/suspend", settings::status::suspend),

@@ -10,6 +10,7 @@ mod origins;
 mod problems;
 mod resources;
 mod sessions;
+mod webhooks;
 
 use cloudapi::console::pages::{Access, TABLE};
 use serde_json::json;
@@ -31,6 +32,7 @@ async fn pages_of(owner: &Session<'_>) -> Vec<String> {
     let volume =
         json!({ "project_id": owner.project, "kind": "storage.volume", "name": "data", "spec": { "size_gib": 20 } });
     let volume = owner.post("/v1/resources", volume).await.accepted();
+    let (webhook, delivery) = webhooks::example(owner).await;
     let event = trigger_event(owner, &key).await;
     let entries = owner.get(&format!("/v1/audit-logs?project_id={}", owner.project)).await.ok();
     let signed_in = TABLE.iter().filter(|page| page.access == Access::SignedIn && page.is_html);
@@ -41,6 +43,8 @@ async fn pages_of(owner: &Session<'_>) -> Vec<String> {
         ("{user_id}", &owner.user_id.to_string()),
         ("{resource_id}", volume["resource"]["id"].as_str().unwrap()),
         ("{operation_id}", volume["operation"]["id"].as_str().unwrap()),
+        ("{webhook_id}", &webhook),
+        ("{delivery_id}", &delivery),
         ("{event_id}", event["id"].as_str().unwrap()),
         ("{entry_id}", entries["data"][0]["id"].as_str().unwrap()),
     ];

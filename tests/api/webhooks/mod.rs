@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::{Identity, Session, TestApp, eventually, receiver::Receiver};
 
 /// The default policy, but with backoffs of milliseconds.
-fn fast_policy() -> DeliveryPolicy {
+pub fn fast_policy() -> DeliveryPolicy {
     DeliveryPolicy {
         poll: Duration::from_millis(20),
         initial_backoff: Duration::from_millis(5),
@@ -35,10 +35,10 @@ fn allow_loopback(policy: DeliveryPolicy) -> AppOptions {
 }
 
 /// An allowed URL whose host does not resolve: no test connects to another machine.
-const UNREACHABLE_URL: &str = "https://receiver.invalid/hooks";
+pub const UNREACHABLE_URL: &str = "https://receiver.invalid/hooks";
 
 /// Creates a webhook with these members for the user's project.
-async fn webhook(owner: &Session<'_>, url: &str, mut members: Value) -> Value {
+pub async fn webhook(owner: &Session<'_>, url: &str, mut members: Value) -> Value {
     members["project_id"] = json!(owner.project);
     members["url"] = json!(url);
     owner.post("/v1/webhooks", members).await.created()
@@ -57,7 +57,7 @@ async fn deliveries(owner: &Session<'_>, webhook: &Value, event_type: &str) -> V
 }
 
 /// Waits until the only delivery of this type has this status.
-async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, status: &str) -> Value {
+pub async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, status: &str) -> Value {
     eventually(&format!("{event_type} to be {status}"), async || {
         let found = deliveries(owner, webhook, event_type).await;
         assert!(found.len() <= 1, "{found:?}");
@@ -74,6 +74,6 @@ async fn counted(app: &TestApp, outcome: DeliveryOutcome, count: u64) {
 }
 
 /// A server, and an allowed receiver on the same machine.
-async fn set_up(policy: DeliveryPolicy) -> (TestApp, Receiver) {
+pub async fn set_up(policy: DeliveryPolicy) -> (TestApp, Receiver) {
     (TestApp::start_with(allow_loopback(policy)).await, Receiver::start().await)
 }

@@ -10,7 +10,7 @@ use chacha20poly1305::{
 use hmac::{Hmac, Mac};
 use rand::RngExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Sha256;
 
 use crate::base::{id::WebhookId, server_key::ServerKey};
@@ -29,7 +29,7 @@ impl WebhookSecret {
     }
 
     /// Text form that the owner gets.
-    fn to_text(&self) -> String {
+    pub fn to_text(&self) -> String {
         format!("{PREFIX}{}", BASE64.encode(self.0))
     }
 
@@ -57,6 +57,15 @@ impl fmt::Debug for WebhookSecret {
 impl Serialize for WebhookSecret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.to_text())
+    }
+}
+
+impl<'de> Deserialize<'de> for WebhookSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let bytes = text.strip_prefix(PREFIX).and_then(|encoded| BASE64.decode(encoded).ok());
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| de::Error::custom("not the secret of a webhook"))
     }
 }
 
