@@ -3,6 +3,8 @@
 // from a session that has ended.
 
 const QUIET = 250;
+// The server sends something every 15 seconds. After three times as long, the connection is dead.
+const SILENCE = 45000;
 const WAITS = [1000, 2000, 5000, 10000, 30000];
 
 export function setUpLive(setUp) {
@@ -71,7 +73,8 @@ class Stream {
     let rest = "";
     let isOpen = false;
     for (;;) {
-      const { value, done } = await reader.read();
+      const silence = setTimeout(() => reader.cancel(), SILENCE);
+      const { value, done } = await reader.read().finally(() => clearTimeout(silence));
       if (done) return;
       rest += value;
       const messages = rest.split("\n\n");
@@ -82,6 +85,7 @@ class Stream {
         isOpen = true;
         this.failures = 0;
         this.say(this.isPaused ? "Paused" : "Live");
+        if (!this.isPaused) this.refresh([]);
         // What happened between the loading of the page and the beginning of the stream.
         if (isGap) this.refresh(document.querySelectorAll("[data-live]"));
       }
@@ -125,8 +129,9 @@ class Stream {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (answer.ok) for (const id of stale) this.replace(document.getElementById(id), page.getElementById(id));
     } catch {
-      // The stream will reconnect, too.
+      // The server is away. When the stream is back, the parts are read.
       for (const id of stale) this.stale.add(id);
+      return;
     } finally {
       this.timer = null;
     }
