@@ -8,13 +8,16 @@ use super::html_safe;
 /// Changed members of an object, each with its previous and its new value.
 #[derive(Clone, Debug, Template)]
 #[template(
-    source = r#"<div class="scroll" role="region" aria-label="Changes" tabindex="0"><table class="diff"><thead><tr><th scope="col">Member</th><th scope="col">Before</th><th scope="col">After</th></tr></thead><tbody>{% for row in rows %}<tr><th scope="row"><code>{{ row.member }}</code></th><td>{% if let Some(text) = row.before %}<del>{{ text }}</del>{% else %}<span class="muted">none</span>{% endif %}</td><td>{% if let Some(text) = row.after %}<ins>{{ text }}</ins>{% else %}<span class="muted">none</span>{% endif %}</td></tr>{% endfor %}</tbody></table></div>"#,
+    source = r#"<div class="scroll" role="region" aria-label="Changes" tabindex="0"><table class="diff"><thead><tr><th scope="col">Member</th><th scope="col">{{ headings.0 }}</th><th scope="col">{{ headings.1 }}</th></tr></thead><tbody>{% for row in rows %}<tr><th scope="row"><code>{{ row.member }}</code></th><td>{% if let Some(text) = row.before %}<del>{{ text }}</del>{% else %}<span class="muted">none</span>{% endif %}</td><td>{% if let Some(text) = row.after %}<ins>{{ text }}</ins>{% else %}<span class="muted">none</span>{% endif %}</td></tr>{% endfor %}</tbody></table></div>"#,
     ext = "html"
 )]
 pub struct Diff {
     /// Changed members.
     pub rows: Vec<DiffRow>,
+    headings: (&'static str, &'static str),
 }
+
+const BEFORE_AND_AFTER: (&str, &str) = ("Before", "After");
 
 /// Changed member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl Diff {
             before: old.get(name).and_then(text),
             after: new.get(name).and_then(text),
         };
-        Self { rows: changed.map(row).collect() }
+        Self { rows: changed.map(row).collect(), headings: BEFORE_AND_AFTER }
     }
 
     /// Changes as the API describes them: `{"spec": [before, after]}`.
@@ -49,7 +52,13 @@ impl Diff {
             let value = |index: usize| pair.get(index).unwrap_or(&Value::Null);
             expand(member.clone(), value(0), value(1), &mut rows);
         }
-        Self { rows }
+        Self { rows, headings: BEFORE_AND_AFTER }
+    }
+
+    /// Names the two states.
+    #[must_use]
+    pub fn named(self, first: &'static str, second: &'static str) -> Self {
+        Self { headings: (first, second), ..self }
     }
 }
 

@@ -147,7 +147,9 @@ fn links(visit: &Visit, linked: &[(&'static Page, String)]) -> Vec<Link> {
         let nav = page.nav?;
         let is_below = here.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         // The overview is above all other pages of the project.
-        let is_current = if nav.is_exact { here == path } else { is_below };
+        // Pages of parts of an object, such as an operation, belong to the list above them.
+        let is_above = content.crumbs.first().is_some_and(|(_, above)| above == path);
+        let is_current = if nav.is_exact { here == path } else { is_below || is_above };
         Some(Link { label: nav.label, icon: nav.icon, path: path.clone(), is_current })
     };
     linked.iter().filter_map(link).collect()

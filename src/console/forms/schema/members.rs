@@ -48,7 +48,7 @@ fn shape(root: &Value, schema: &Value, field: &str, offer: Option<&Offer>, offer
         (["integer" | "number"], None) => Shape::Number,
         (["boolean"], None) => Shape::Boolean,
         (["array"], None) => {
-            let items = schema.get("items").map(|items| resolve(root, items)).unwrap_or(&Value::Null);
+            let items = schema.get("items").map_or(&Value::Null, |items| resolve(root, items));
             match (values(items), scalar(items)) {
                 (Some(choices), _) => Shape::Many(choices),
                 (None, Some(is_number)) => Shape::Lines(is_number),

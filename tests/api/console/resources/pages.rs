@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{after_plan, created, new_volume, settled, start};
 use crate::support::{
     Identity, TestApp,
-    browser::{Browser, text, unescaped},
+    browser::{Browser, hidden, text, unescaped},
     cloud::{fast_provider, finish_and_wait, id_of, insert_volume, sim, stalled_provider, wait_until_succeeded},
     eventually,
 };
@@ -272,8 +272,8 @@ async fn viewer_sees_resources_but_no_way_to_change_them() {
     assert!(list.contains("seen") && !list.contains("/resources/new"), "{list}");
     let path = browser.path(&format!("/resources/{}", id_of(&made)));
     let page = text(&browser.get(&path).await);
-    for hidden in ["/edit", "/delete", "/sync", "/actions"] {
-        assert!(!page.contains(&format!("{path}{hidden}")), "{hidden} in {page}");
+    for form in ["/edit", "/delete", "/sync", "/actions"] {
+        assert!(!page.contains(&format!("{path}{form}")), "{form} in {page}");
     }
     let page = text(&browser.get(&browser.path("/resources/new")).await);
     assert!(page.contains("There is nothing that you can create"), "{page}");
@@ -285,4 +285,29 @@ async fn viewer_sees_resources_but_no_way_to_change_them() {
     for path in [format!("/resources/{}", id_of(&made)), "/operations/op_1".into(), "/resources/nonsense".into()] {
         assert_eq!(foreign.get(&foreign.path(&path)).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn change_of_somebody_else_is_noticed_and_reading_the_provider_is_no_change() {
+    let app = start().await;
+    let (browser, owner) = Browser::owner(&app).await;
+    let path = new_volume(&browser, "shared").await;
+    let made = settled(&owner, &path).await;
+    let edit = format!("{path}/edit");
+    let form = hidden(&text(&browser.get(&edit).await));
+    let kept = |name: &str| form.iter().find(|(known, _)| known == name).unwrap().1.clone();
+    let (etag, seen, once) = (kept("_etag"), kept("_seen"), kept("_once"));
+    let submit = async |size: &str, once: &str| {
+        let fields =
+            [("_etag", etag.as_str()), ("_seen", &seen), ("_once", once), ("name", "shared"), ("spec.size_gib", size)];
+        browser.post(&edit, &[&fields[..], &[("reconcile", "observe"), ("ttl_seconds", "keep")]].concat()).await
+    };
+    // Each read of the provider is another entity tag.
+    assert_eq!(browser.submit(&format!("{path}/sync"), &[]).await.status, 303);
+    settled(&owner, &path).await;
+    assert_eq!(submit("30", &once).await.status, 303);
+    assert_eq!(settled(&owner, &path).await["spec"], json!({ "size_gib": 30 }));
+    let reply = submit("40", "another").await;
+    assert!(reply.status == 412 && text(&reply).contains("Somebody changed it"), "{}", text(&reply));
+    assert_eq!(owner.get(&format!("/v1/resources/{}", id_of(&made))).await.ok()["spec"], json!({ "size_gib": 30 }));
 }

@@ -60,7 +60,10 @@ fn shown(visit: &Visit, resource: &ResourceView, condition: &Condition, may_writ
         message: condition.message.clone(),
         reason: condition.reason.clone(),
         since: visit.when(condition.since),
-        diff: condition.difference.as_ref().map(Diff::of_changes),
+        diff: condition
+            .difference
+            .as_ref()
+            .map(|difference| Diff::of_changes(difference).named("Requested", "Observed")),
         remedies: if may_write { remedies } else { Vec::new() },
     }
 }

@@ -3,11 +3,14 @@
 mod condition;
 pub mod dependents;
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::{
     extract::Path,
     routing::{MethodRouter, get},
 };
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::{
@@ -25,7 +28,7 @@ use crate::{
             icon::Icon, list::Timeline, live::Live, secret::Copy, status::Badge, time::When, timeline::Steps,
         },
         pages::{objects::page_of, operations, trail},
-        view::{Failure, PageResult},
+        view::PageResult,
     },
     resources::api::model::{OperationView, Reconcile, ResourceView},
 };
@@ -33,6 +36,8 @@ use dependents::Dependents;
 
 /// Number of operations that are shown.
 const OPERATIONS: usize = 10;
+/// Number of referenced resources that are shown by name.
+const NAMED: usize = 8;
 
 #[derive(Template)]
 #[template(path = "pages/resources/one/one.html")]
@@ -87,6 +92,7 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, ResourceId)>) 
         trail::of(&visit, project, &target),
     )?;
     let operations = operations.body.data;
+    let names = names(&visit, &resource).await;
     let is_busy = operations.iter().any(|operation| operation.finished_at.is_none());
     let phase = resource.status.phase.as_str();
     let may_write = allowed.contains(resource.kind.write_scope()) && !is_busy;
@@ -115,8 +121,8 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, ResourceId)>) 
         created: visit.when(resource.created_at),
         expires: resource.expires_at.map(|time| visit.when(time)),
         synced: resource.status.last_synced_at.map(|time| visit.when(time)),
-        spec: resource.spec.as_object().into_iter().flatten().map(|member| fact(project, member)).collect(),
-        outputs: resource.status.outputs.iter().map(|member| fact(project, member)).collect(),
+        spec: resource.spec.as_object().into_iter().flatten().map(|member| fact(project, member, &names)).collect(),
+        outputs: resource.status.outputs.iter().map(|member| fact(project, member, &names)).collect(),
         labels: resource.labels.0.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         dependents,
         operations: Steps { entries: operations.iter().map(|operation| operations::step(&visit, operation)).collect() },
@@ -124,14 +130,29 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, ResourceId)>) 
         resource,
     };
     let builder = visit.page(page.resource.name.clone()).project(project).crumb("Resources", list_path(project));
-    builder.show(&page).map_err(Failure::from)
+    builder.show(&page)
 }
 
-fn fact(project: ProjectId, (name, value): (&String, &Value)) -> Fact {
+/// Names of the first resources that the spec refers to, by ID. Those that the person may not read have none.
+async fn names(visit: &Visit, resource: &ResourceView) -> BTreeMap<String, String> {
+    let texts = |value: &Value| match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        value => value.as_str().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+    };
+    let ids = resource.spec.as_object().into_iter().flatten().flat_map(|(_, value)| texts(value));
+    let ids = ids.filter(|id| id.starts_with("res_")).take(NAMED);
+    let name = async |id: String| {
+        let found = visit.api.send_unrecorded::<ResourceView>(&Call::get(format!("/v1/resources/{id}"))).await;
+        Some((id, found.ok()?.body.name))
+    };
+    join_all(ids.map(name)).await.into_iter().flatten().collect()
+}
+
+fn fact(project: ProjectId, (name, value): (&String, &Value), names: &BTreeMap<String, String>) -> Fact {
     let linked = |value: &Value| {
         let text = shown(value);
         let path = page_of(project, &text);
-        (text, path)
+        (names.get(&text).cloned().unwrap_or(text), path)
     };
     let values = match value {
         Value::Array(items) if !items.is_empty() => items.iter().map(linked).collect(),

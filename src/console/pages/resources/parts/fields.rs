@@ -21,7 +21,7 @@ const KEEP: &str = "keep";
 /// Fields that resources of every kind have.
 #[derive(Clone, Debug, Template)]
 #[template(
-    source = r#"{{ labels }}<details class="more"{% if is_open %} open{% endif %}><summary>Lifetime, protection and drift</summary>{% if let Some(lifetime) = lifetime %}{{ lifetime }}{% endif %}{{ protection }}{{ reconcile }}</details>"#,
+    source = r#"{{ labels }}<details class="more"{% if is_open %} open{% endif %}><summary>{% if lifetime.is_some() %}Lifetime, protection and drift{% else %}Protection and drift{% endif %}</summary>{% if let Some(lifetime) = lifetime %}{{ lifetime }}{% endif %}{{ protection }}{{ reconcile }}</details>"#,
     ext = "html"
 )]
 pub struct CommonFields {

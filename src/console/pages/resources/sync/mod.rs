@@ -95,7 +95,7 @@ async fn page(visit: &Visit, project: ProjectId, id: ResourceId, form: &Form) ->
         is_missing: resource.status.conditions.iter().any(|condition| condition.kind == ConditionType::Missing),
         hidden: form.hidden(),
         summary: form.summary(),
-        diff: Diff::of_changes(&changes(&resource)),
+        diff: Diff::of_changes(&changes(&resource)).named("Now", "After"),
     };
     let title = if page.remediate { "Restore the resource" } else { "Compare with the provider" };
     let builder = visit.page(title).project(project).crumb("Resources", list_path(project));
