@@ -43,6 +43,7 @@ const VALUES: &[(&str, &str, [&str; 4])] = &[
     ("/v1/resources", "label", ["side=even", "side=odd", "rare", "side=none"]),
     ("/v1/resources", "phase", ["active", "failed", "updating", "pending"]),
     ("/v1/resources", "provider", ["north", "south", "west", "east"]),
+    ("/v1/resources", "refers_to", ["", "", "", "$resource_none"]),
     ("/v1/tokens", "issuer", ["$key_many", "", "$key_few", "key_dd"]),
     ("/v1/tokens", "status", ["active", "", "expired", "revoked"]),
     ("/v1/tokens", "name", ["token", "", "rare", "no such name"]),

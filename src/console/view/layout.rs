@@ -89,7 +89,7 @@ fn page(visit: &Visit, content: &Content, frame: Option<&Frame>) -> Response {
     let memberships = frame.map(|frame| frame.profile.memberships.as_slice()).unwrap_or_default();
     let project = content.project.and_then(|id| memberships.iter().find(|project| project.project_id == id));
     let linked: Vec<(&'static Page, String)> = frame.map(|_| linked(content, project)).unwrap_or_default();
-    let nav = links(visit, &linked);
+    let nav = links(visit, content, &linked);
     let commands = linked.iter().filter_map(|(page, path)| Some((page.command?, path.clone()))).collect();
     let shown = content.calls.iter().enumerate().map(|(index, call)| Shown {
         id: format!("curl-{index}"),
@@ -141,7 +141,7 @@ fn linked(content: &Content, project: Option<&ProfileMembership>) -> Vec<(&'stat
 }
 
 /// Links of the navigation.
-fn links(visit: &Visit, linked: &[(&'static Page, String)]) -> Vec<Link> {
+fn links(visit: &Visit, content: &Content, linked: &[(&'static Page, String)]) -> Vec<Link> {
     let here = visit.page_path();
     let link = |(page, path): &(&'static Page, String)| {
         let nav = page.nav?;
