@@ -85,12 +85,14 @@ await run({
   },
 
   async "a receiver that is gone disables its webhook, which is enabled again"() {
-    status = 410;
     const page = await signIn();
     await page.goto(`${project}/webhooks/new`);
     await page.getByLabel("URL").fill(`http://${host}/gone`);
     await page.getByRole("button", { name: "Create the webhook" }).click();
     await page.getByRole("link", { name: "I have stored the secret" }).click();
+    // The event of its creation comes first.
+    await page.locator("#deliveries").getByText("Delivered").first().waitFor();
+    status = 410;
     await page.getByRole("button", { name: "Send a test event" }).click();
     await page.locator("#deliveries").getByText("410").waitFor();
     await page.reload();
