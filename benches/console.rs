@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use support::{
     Result, Server, bootstrap, console_link,
-    load::{self, Client, always, request, text},
+    load::{self, Client, JSON, always, request, text},
     median,
     postgres::Postgres,
 };
@@ -41,7 +41,9 @@ fn main() -> Result<()> {
     let postgres = Postgres::start(folder.path())?;
     let bench = Bench::prepare(folder.path(), &postgres.url)?;
     println!("page: time per response, of that of its calls (bar {BAR})");
-    for page in TABLE.iter().filter(|page| page.access == Access::SignedIn && page.path.contains(&selected)) {
+    for page in
+        TABLE.iter().filter(|page| page.access == Access::SignedIn && page.is_html && page.path.contains(&selected))
+    {
         bench.measure(&bench.path(page.path)?)?;
     }
     Ok(())
@@ -64,15 +66,9 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (cookie, examples) = runtime.block_on(async {
             let mut client = Client::open(server.address).await?;
-            let mut examples = vec![("project_id", project.clone())];
-            for (parameter, path, body) in objects(&project) {
-                let mut last = Value::Null;
-                for number in 0..ITEMS {
-                    let body = body.replace("NUMBER", &number.to_string());
-                    last = client.create(path, &session, &serde_json::from_str(&body)?).await?;
-                }
-                examples.push((parameter, text(&last, "id")?));
-            }
+            // With one project, the list of projects leads to it.
+            client.create("/v1/projects", &session, &json!({ "name": "Another" })).await?;
+            let examples = make_examples(&mut client, &session, &project).await?;
             let form = format!("link={link}");
             let more = "sec-fetch-site: same-origin\r\ncontent-type: application/x-www-form-urlencoded\r\n";
             client.send(&request("POST", "/console/sign-in", "-", more, &form), 303).await?;
@@ -138,13 +134,50 @@ impl Bench {
     }
 }
 
-/// Objects to create: parameter of a path with the ID of the last one, path of the API, and body.
-fn objects(project: &str) -> [(&'static str, &'static str, String); 1] {
-    let body = |mut value: Value| {
-        value["project_id"] = json!(project);
-        value.to_string()
-    };
-    [("key_id", "/v1/keys", body(json!({ "name": "key NUMBER", "scopes": ["users:read", "usage:read"] })))]
+/// Fills the project, and returns an example of each parameter of a path.
+async fn make_examples(client: &mut Client, session: &str, project: &str) -> Result<Vec<(&'static str, String)>> {
+    let mut examples = vec![("project_id", project.to_owned())];
+    let scopes = ["users:read", "usage:read"];
+    for number in 0..ITEMS {
+        let name = format!("item {number}");
+        let objects = [
+            ("key_id", "/v1/keys", json!({ "project_id": project, "name": name, "scopes": scopes })),
+            ("token_id", "/v1/tokens", json!({ "project_id": project, "name": name, "scopes": scopes })),
+            (
+                "user_id",
+                "/v1/users",
+                json!({ "project_id": project, "email": format!("user{number}@example.com"), "role": "viewer" }),
+            ),
+        ];
+        for (parameter, path, body) in objects {
+            let made = client.create(path, session, &body).await?;
+            examples.retain(|(known, _)| *known != parameter);
+            let made = made.get("user").unwrap_or(&made);
+            examples.push((parameter, text(made, "id")?));
+        }
+        let body = json!({
+            "project_id": project, "kind": "storage.volume", "name": format!("volume-{number}"), "spec": { "size_gib": 20 },
+        });
+        let made = client.send(&request("POST", "/v1/resources", session, JSON, &body.to_string()), 202).await?;
+        let made: Value = serde_json::from_slice(made)?;
+        examples.retain(|(known, _)| !["resource_id", "operation_id"].contains(known));
+        examples.push(("resource_id", text(&made["resource"], "id")?));
+        examples.push(("operation_id", text(&made["operation"], "id")?));
+    }
+    let url = "https://example.com/hook";
+    let made = client.create("/v1/webhooks", session, &json!({ "project_id": project, "url": url })).await?;
+    let webhook = text(made.get("webhook").unwrap_or(&made), "id")?;
+    client.send(&request("POST", &format!("/v1/webhooks/{webhook}/test"), session, JSON, "{}"), 202).await?;
+    for (parameter, path) in [
+        ("event_id", format!("/v1/events?project_id={project}")),
+        ("entry_id", format!("/v1/audit-logs?project_id={project}")),
+        ("delivery_id", format!("/v1/webhooks/{webhook}/deliveries")),
+    ] {
+        let list: Value = serde_json::from_slice(client.send(&request("GET", &path, session, "", ""), 200).await?)?;
+        examples.push((parameter, text(&list["data"][0], "id")?));
+    }
+    examples.push(("webhook_id", webhook));
+    Ok(examples)
 }
 
 /// Paths of the GET calls that a page shows as curl commands.
