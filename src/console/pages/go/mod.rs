@@ -37,6 +37,12 @@ struct Found {
     project_id: ProjectId,
 }
 
+/// Event of a project.
+#[derive(Deserialize)]
+struct FoundEvent {
+    id: EventId,
+}
+
 /// Session of the person.
 #[derive(Deserialize)]
 struct OwnSession {
@@ -44,8 +50,9 @@ struct OwnSession {
 }
 
 const MEMBER: &str = "/console/projects/{project_id}/members/{user_id}";
+const EVENT: &str = "/console/projects/{project_id}/events/{event_id}";
 const ACCOUNT: &str = "/console/account";
-/// Projects in which a user is searched.
+/// Projects in which a user or an event is searched.
 const MAX_PROJECTS: usize = 10;
 
 /// Handlers of the page.
@@ -76,12 +83,41 @@ async fn path_of(visit: &Visit, text: &str) -> Result<Option<String>, Failure> {
     if let Ok(session) = text.parse::<SessionId>() {
         return path_of_session(visit, session).await;
     }
-    // An event has the number of its audit entry.
-    let entry = text.parse::<EventId>().ok().map(|_| text.replacen("evt_", "aud_", 1));
-    let text = entry.as_deref().filter(|_| kind_of(text).is_none()).unwrap_or(text);
+    if let Ok(event) = text.parse::<EventId>() {
+        return path_of_event(visit, event).await;
+    }
     let Some(object) = kind_of(text) else { return Ok(None) };
     let found = unless_hidden(visit.api.get::<Found>(object.api(text)).await)?;
     Ok(found.map(|found| object.page(found.body.project_id, text)))
+}
+
+/// The projects of the person, first the one that the person is looking at.
+async fn projects(visit: &Visit) -> Result<Vec<ProjectId>, Fault> {
+    let here = visit.fields().get("project").parse::<ProjectId>().ok();
+    let memberships = &visit.profile().await?.memberships;
+    let others = memberships.iter().map(|membership| membership.project_id).filter(|project| Some(*project) != here);
+    Ok(here.into_iter().chain(others).take(MAX_PROJECTS).collect())
+}
+
+/// The page of an event, in the first project that has it.
+async fn path_of_event(visit: &Visit, event: EventId) -> Result<Option<String>, Failure> {
+    if !has_page(EVENT) {
+        return Ok(None);
+    }
+    // The newest event before the next ID.
+    let next = EventId::from_u128(event.as_u128().saturating_add(1));
+    for project in projects(visit).await? {
+        let call = Call::get("/v1/events").query("project_id", project).query("order", "desc").query("limit", 1);
+        let found = match visit.api.send::<List<FoundEvent>>(call.query("cursor", next)).await {
+            // Events are kept for some days.
+            Err(fault) if fault.status == StatusCode::GONE => None,
+            found => unless_hidden(found)?,
+        };
+        if found.is_some_and(|found| found.body.data.iter().any(|found| found.id == event)) {
+            return Ok(Some(format!("/console/projects/{project}/events/{event}")));
+        }
+    }
+    Ok(None)
 }
 
 /// The page of a member, first in the project that the person is looking at.
@@ -89,10 +125,7 @@ async fn path_of_user(visit: &Visit, user: UserId) -> Result<Option<String>, Fai
     if !has_page(MEMBER) {
         return Ok(None);
     }
-    let here = visit.fields().get("project").parse::<ProjectId>().ok();
-    let memberships = &visit.profile().await?.memberships;
-    let others = memberships.iter().map(|membership| membership.project_id).filter(|project| Some(*project) != here);
-    for project in here.into_iter().chain(others).take(MAX_PROJECTS) {
+    for project in projects(visit).await? {
         let call = Call::get(format!("/v1/users/{user}")).query("project_id", project);
         if unless_hidden(visit.api.send::<Value>(call).await)?.is_some() {
             return Ok(Some(format!("/console/projects/{project}/members/{user}")));

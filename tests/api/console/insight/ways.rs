@@ -24,8 +24,17 @@ async fn pasted_id_opens_its_object() {
     opens(&format!(" {} ", owner.project), &browser.path("")).await;
     opens(&key.id, &browser.path(&format!("/keys/{}", key.id))).await;
     opens(&entry, &browser.path(&format!("/audit/{entry}"))).await;
+    let user = owner.user_id.to_string();
+    opens(&user, &browser.path(&format!("/members/{user}"))).await;
+    let events = owner.get(&format!("/v1/events?project_id={}&type=key.created", owner.project)).await.ok();
+    let event = events["data"][0]["id"].as_str().unwrap();
+    opens(event, &browser.path(&format!("/events/{event}"))).await;
+    let sessions = owner.get("/v1/sessions").await.ok();
+    opens(sessions["data"][0]["id"].as_str().unwrap(), "/console/account").await;
     let (stranger, _) = Browser::owner(&app).await;
-    for id in [key.id.as_str(), &entry, "aud_1", "usr_1", "sess_1", "nonsense", "<script>"] {
+    for id in
+        [key.id.as_str(), &entry, &user, event, &owner.id, "aud_1", "evt_1", "usr_1", "sess_1", "nonsense", "<script>"]
+    {
         let reply = stranger.post("/console/go", &[("q", id)]).await;
         assert!(reply.status == 404 && text(&reply).contains("Nothing found"), "{id}: {}", text(&reply));
         assert!(!text(&reply).contains("<script>"));
@@ -40,10 +49,15 @@ async fn palette_lists_actions_of_the_role() {
         page.split("<template id=\"commands\">").nth(1).unwrap().split("</template>").next().unwrap().to_owned()
     };
     let listed = commands(&text(&browser.get(&browser.path("")).await));
-    assert!(listed.contains("Create a key") && listed.contains("Create a project"), "{listed}");
+    for action in ["Create a key", "Create a token", "Create a project", "Invite a person", "Create a resource"] {
+        assert!(listed.contains(action), "{action} in {listed}");
+    }
     let viewer = Browser::member(&owner, Role::Viewer).await;
     let listed = commands(&text(&viewer.get(&viewer.path("")).await));
-    assert!(!listed.contains("Create a key") && listed.contains("Create a project"), "{listed}");
+    assert!(
+        !listed.contains("Create a key") && !listed.contains("Invite") && listed.contains("Create a project"),
+        "{listed}"
+    );
 }
 
 #[tokio::test]
