@@ -15,8 +15,8 @@ use crate::{
 pub async fn resolve(db: &mut PgConnection, tenant: Tenant, rows: &mut [BreakdownRow]) -> sqlx::Result<()> {
     let may_read = |scope| tenant.scopes().contains(scope);
     let (keys, tokens) = (may_read(Scope::KeysRead), may_read(Scope::TokensRead));
-    let keys: Vec<Uuid> = rows.iter().filter(|_| keys).filter_map(|row| key_of(row)).collect();
-    let tokens: Vec<Uuid> = rows.iter().filter(|_| tokens).filter_map(|row| token_of(row)).collect();
+    let keys: Vec<Uuid> = rows.iter().filter(|_| keys).filter_map(key_of).collect();
+    let tokens: Vec<Uuid> = rows.iter().filter(|_| tokens).filter_map(token_of).collect();
     if keys.is_empty() && tokens.is_empty() {
         return Ok(());
     }
