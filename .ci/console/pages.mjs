@@ -26,7 +26,7 @@ async function makeExamples() {
   examples.entry_id = await newest("/v1/audit-logs");
   const create = async (kind, name, spec) => {
     const { resource, operation } = await api("POST", "/v1/resources", { project_id: demo, kind, name, spec, labels: { env: "demo" } });
-    while ((await api("GET", `/v1/resources/${resource.id}`)).phase !== "active") await new Promise((next) => setTimeout(next, 100));
+    while ((await api("GET", `/v1/resources/${resource.id}`)).status.phase !== "active") await new Promise((next) => setTimeout(next, 100));
     return { resource_id: resource.id, operation_id: operation.id };
   };
   const { resource_id: volume } = await create("storage.volume", "data", { size_gib: 20 });

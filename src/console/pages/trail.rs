@@ -48,7 +48,9 @@ pub async fn of(visit: &Visit, project: ProjectId, target: &str) -> Result<Optio
 /// What happened, in words: "A key was created". An action of a newer server stays as it is.
 pub fn sentence(action: &str) -> String {
     let known: Result<Action, _> = action.parse();
-    known.map_or_else(|_| action.to_owned(), |action| action.description().trim_end_matches('.').to_owned())
+    // Descriptions of some actions also say what comes next.
+    let first = |text: &str| text.split(';').next().unwrap_or_default().trim_end_matches('.').to_owned();
+    known.map_or_else(|_| action.to_owned(), |action| first(action.description()))
 }
 
 fn line(visit: &Visit, entry: Entry) -> Option<TimelineEntry> {
