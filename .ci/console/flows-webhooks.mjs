@@ -30,7 +30,7 @@ await run({
     const page = await signIn();
     await page.goto(`${project}/webhooks`);
     await page.getByRole("link", { name: "Create a webhook" }).click();
-    await page.getByLabel("URL").fill(`http://${host}/hooks`);
+    await page.getByLabel("URL", { exact: true }).fill(`http://${host}/hooks`);
     await page.getByLabel("Description").fill("flow");
     assert.ok(await page.getByRole("group", { name: "Types" }).isHidden(), "types are hidden while all are sent");
     await page.getByLabel("Events", { exact: true }).selectOption({ label: "Events of certain types" });
@@ -87,7 +87,7 @@ await run({
   async "a receiver that is gone disables its webhook, which is enabled again"() {
     const page = await signIn();
     await page.goto(`${project}/webhooks/new`);
-    await page.getByLabel("URL").fill(`http://${host}/gone`);
+    await page.getByLabel("URL", { exact: true }).fill(`http://${host}/gone`);
     await page.getByRole("button", { name: "Create the webhook" }).click();
     await page.getByRole("link", { name: "I have stored the secret" }).click();
     // The event of its creation comes first.
