@@ -273,8 +273,13 @@ def prove_in_one_way(case):
     body = case.body
     if not isinstance(body, dict) or not meant(case, "body"):
         return
-    if case.operation.path == "/v1/sessions" and "sign_in_link" in body:
-        case.body = {"sign_in_link": body["sign_in_link"]}
+    if case.operation.path == "/v1/sessions":
+        if "sign_in_link" in body:
+            case.body = {"sign_in_link": body["sign_in_link"]}
+        # It replaces the password of those who sign in with a link.
+        case.body.pop("new_password", None)
+    if case.operation.path == "/v1/users/me/password" and "sign_in_link" in body:
+        case.body = {"current_password": PASSWORD, "new_password": PASSWORD}
     if case.operation.path == "/v1/sessions/current/reauthenticate":
         case.body = {"password": PASSWORD}
 
