@@ -148,7 +148,9 @@ pub const TABLE: &[Page] = &[
     Page::new("/console/projects/{project_id}/events/{event_id}", events::one::routes),
     // Webhooks.
     Page::new("/console/projects/{project_id}/webhooks", webhooks::list::routes).in_nav("Webhooks", Icon::Hook),
-    Page::new("/console/projects/{project_id}/webhooks/new", webhooks::create::routes),
+    Page::new("/console/projects/{project_id}/webhooks/new", webhooks::create::routes)
+        .command("Create a webhook")
+        .needs(Scope::WebhooksWrite),
     Page::new("/console/projects/{project_id}/webhooks/{webhook_id}", webhooks::one::routes),
     Page::new("/console/projects/{project_id}/webhooks/{webhook_id}/edit", webhooks::edit::routes),
     Page::new("/console/projects/{project_id}/webhooks/{webhook_id}/rotate", webhooks::rotate::routes),

@@ -127,7 +127,7 @@ class Stream {
       const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
       if (answer.type === "opaqueredirect") return this.end();
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (answer.ok) for (const id of stale) this.replace(document.getElementById(id), page.getElementById(id));
+      if (answer.ok) for (const id of stale) replacePart(id, page, this.setUp);
     } catch {
       // The server is away. When the stream is back, the parts are read.
       for (const id of stale) this.stale.add(id);
@@ -136,24 +136,6 @@ class Stream {
       this.timer = null;
     }
     if (this.stale.size) this.refresh([]);
-  }
-
-  replace(old, fresh) {
-    if (!old || !fresh || old.innerHTML === fresh.innerHTML) return;
-    const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    // Somebody is typing there.
-    if (focused?.matches("input, textarea, select")) return;
-    const place = focused && [...old.querySelectorAll("a, button, summary")].indexOf(focused);
-    const open = [...old.querySelectorAll("details[open]")].map((details) => details.id).filter(Boolean);
-    const next = document.importNode(fresh, true);
-    for (const id of open) next.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
-    old.replaceWith(next);
-    this.setUp(next);
-    window.htmx?.process(next);
-    if (!focused) return;
-    const same = focused.id ? document.getElementById(focused.id) : null;
-    const byLink = [...next.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused.getAttribute("href"));
-    (same ?? byLink ?? next.querySelectorAll("a, button, summary")[place])?.focus({ preventScroll: true });
   }
 
   pause(isPaused) {
@@ -189,4 +171,25 @@ function concerns(part, type, subject) {
   const subjects = list(part.dataset.liveSubjects);
   const isType = ({ length }) => !length || types.some((known) => (known.endsWith(".*") ? type.startsWith(known.slice(0, -1)) : known === type));
   return isType(types) && (!subjects.length || subjects.includes(subject));
+}
+
+// Replaces the part of the page with this ID by that of a page that was read anew. Keeps the focus, and what is open.
+export function replacePart(id, page, setUp) {
+  const old = document.getElementById(id);
+  const fresh = page.getElementById(id);
+  if (!old || !fresh || old.outerHTML === fresh.outerHTML) return;
+  const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  // Somebody is typing there.
+  if (focused?.matches("input, textarea, select")) return;
+  const place = focused && [...old.querySelectorAll("a, button, summary")].indexOf(focused);
+  const open = [...old.querySelectorAll("details[open]")].map((details) => details.id).filter(Boolean);
+  const next = document.importNode(fresh, true);
+  for (const id of open) next.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
+  old.replaceWith(next);
+  setUp(next);
+  window.htmx?.process(next);
+  if (!focused) return;
+  const same = focused.id ? document.getElementById(focused.id) : null;
+  const byLink = [...next.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused.getAttribute("href"));
+  (same ?? byLink ?? next.querySelectorAll("a, button, summary")[place])?.focus({ preventScroll: true });
 }

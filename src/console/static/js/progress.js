@@ -1,4 +1,6 @@
-// While an operation is in progress, reads its part of the page again: steps and percentages are no events.
+// While something is in progress, reads its parts of the page again: steps, percentages and attempts are no events.
+
+import { replacePart } from "./live.js";
 
 const EVERY = 1500;
 const AFTER_FAILURE = 10000;
@@ -6,27 +8,19 @@ let timer;
 
 export function setUpProgress(setUp) {
   clearTimeout(timer);
-  if (document.querySelector("[data-progress]")) timer = setTimeout(() => refresh(setUp), EVERY);
+  if (document.querySelector("[data-progress]")) timer = setTimeout(() => readAgain(setUp), EVERY);
 }
 
-async function refresh(setUp) {
-  const part = document.querySelector("[data-progress]");
-  const isFresh = part && (document.hidden || (await replace(part, setUp).catch(() => false)));
+async function readAgain(setUp) {
+  const isRead = document.hidden || (await read(setUp).catch(() => false));
   clearTimeout(timer);
-  if (document.querySelector("[data-progress]")) timer = setTimeout(() => refresh(setUp), isFresh ? EVERY : AFTER_FAILURE);
+  if (document.querySelector("[data-progress]")) timer = setTimeout(() => readAgain(setUp), isRead ? EVERY : AFTER_FAILURE);
 }
 
-async function replace(part, setUp) {
+async function read(setUp) {
   const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
   if (!answer.ok) return false;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const old = document.getElementById(part.id);
-  const found = page.getElementById(part.id);
-  if (!old || !found) return false;
-  const fresh = document.importNode(found, true);
-  const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  old.replaceWith(fresh);
-  setUp(fresh);
-  if (focused) [...fresh.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus({ preventScroll: true });
+  for (const { id } of document.querySelectorAll("[data-progress]")) replacePart(id, page, setUp);
   return true;
 }

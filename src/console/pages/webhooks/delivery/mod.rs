@@ -45,7 +45,8 @@ struct Page {
     hidden: Hidden,
     attempts: Vec<Row>,
     none: Empty,
-    poll: Option<String>,
+    /// Whether an attempt is about to be made.
+    is_moving: bool,
 }
 
 struct Row {
@@ -95,7 +96,7 @@ async fn page(visit: &Visit, project: ProjectId, webhook: WebhookId, id: Deliver
     let found = async { visit.api.send::<DeliveryView>(get.clone()).await.map_err(Failure::from) };
     let (owner, found) = tokio::try_join!(super::get(visit, project, webhook), found)?;
     let (owner, delivery) = (owner.body, found.body);
-    let is_moving = super::is_due_soon(visit, &delivery);
+    let is_moving = visit.is_read() && super::is_due_soon(visit, &delivery);
     // Deliveries are kept for longer than their events.
     let is_kept = delivery.created_at > visit.now.minus(RETENTION);
     let page = Page {
@@ -111,7 +112,7 @@ async fn page(visit: &Visit, project: ProjectId, webhook: WebhookId, id: Deliver
         hidden: form.hidden(),
         attempts: delivery.attempts.iter().rev().map(|attempt| row(visit, attempt)).collect(),
         none: Empty::new("No attempt yet", "Each attempt shows up here with the answer of the receiver."),
-        poll: (is_moving && visit.is_read()).then(|| visit.path.to_string()),
+        is_moving,
         event_type: delivery.event_type,
     };
     let builder = visit.page(page.event_type.clone()).project(project).crumb("Webhooks", super::list_path(project));

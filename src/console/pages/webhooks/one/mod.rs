@@ -4,6 +4,7 @@
 use askama::Template;
 use axum::{
     extract::Path,
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::MethodRouter,
 };
@@ -66,8 +67,8 @@ struct Deliveries {
     paging: Paging,
     is_filtered: bool,
     empty: Empty,
-    /// Address that the page reads again while something is about to happen.
-    poll: Option<String>,
+    /// Whether something is about to happen.
+    is_moving: bool,
 }
 
 struct Row {
@@ -104,7 +105,8 @@ async fn submit(
         "enable" => {
             (enable_call(id), "The webhook is enabled. Deliveries of the last 24 hours that wait are sent now.")
         }
-        _ => (test_call(id), "A test event is on its way. It is in the list of deliveries."),
+        "test" => (test_call(id), "A test event is on its way. It is in the list of deliveries."),
+        _ => return Err(Failure::NoPage(StatusCode::METHOD_NOT_ALLOWED)),
     };
     match visit.api.send::<Value>(call.once(form.once())).await {
         Ok(_) => Ok(Redirected::to(super::path(project, id)).message(&visit, message).into_response()),
@@ -193,7 +195,7 @@ async fn deliveries(visit: &Visit, project: ProjectId, id: WebhookId, query: &Fi
             ),
             false => Empty::new("No delivery has this status", "Deliveries are kept for 30 days."),
         },
-        poll: (is_moving && visit.is_read()).then(|| visit.path.to_string()),
+        is_moving: is_moving && visit.is_read(),
     })
 }
 
