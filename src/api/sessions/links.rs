@@ -1,5 +1,5 @@
-//! One-time sign-in links. The operator creates them, for users without a password and for the first sign-in. Whoever has
-//! the link is signed in as its user, so it works once and not for long, and only its hash is stored.
+//! One-time sign-in links. The operator creates them, for users without a password and for the first sign-in. The person
+//! who opens the link is signed in as its user, so it works once and not for long, and only its hash is stored.
 
 use std::time::Duration;
 

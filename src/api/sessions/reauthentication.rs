@@ -10,7 +10,7 @@ use super::{
     links,
     model::{Reauthentication, ReauthenticationProof, SessionView},
     repo,
-    sign_in::invalid_link,
+    sign_in::wrong_link,
 };
 use crate::{
     auth::{
@@ -20,7 +20,7 @@ use crate::{
     },
     base::{
         action::Action,
-        error::{Code, Error, ItemCode, Result},
+        error::{Code, Error, Result},
         identity::subject::Subject,
     },
     http::{request::extract::JsonBody, response::Json},
@@ -79,11 +79,6 @@ async fn with_link(session: &Session, store: &Store, account: &Account, link: &S
     let is_current = accounts::lock_password_hash(tx.db(), account.id, account.password_hash.as_deref(), None).await?
         && links::consume(tx.db(), &secret.hash(), account.id, store.clock.now()).await?;
     Ok(is_current.then_some(tx))
-}
-
-/// Not 401, which would mean that the session has ended.
-fn wrong_link() -> Error {
-    Error::invalid_member("/sign_in_link", ItemCode::InvalidFormat, invalid_link().detail())
 }
 
 fn wrong_password(account: &Account) -> Error {

@@ -19,7 +19,7 @@ use crate::{
     },
     base::{
         action::Action,
-        error::{Code, Error, Result},
+        error::{Code, Error, ItemCode, Result},
         id::{SessionId, UserId},
         identity::subject::Subject,
         input::email::EmailKey,
@@ -120,11 +120,16 @@ async fn with_link(
 }
 
 /// The error for a link that is unknown, used or expired.
-pub fn invalid_link() -> Error {
+fn invalid_link() -> Error {
     Error::new(
         Code::InvalidCredentials,
         "This sign-in link is not valid: a link works once, within 60 minutes; sign in with your password, or ask the operator for a new link",
     )
+}
+
+/// The same for the user of a session. Not 401, which would mean that the session has ended.
+pub fn wrong_link() -> Error {
+    Error::invalid_member("/sign_in_link", ItemCode::InvalidFormat, invalid_link().detail())
 }
 
 /// Creates the session in `tx`, and commits.

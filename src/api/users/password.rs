@@ -15,7 +15,7 @@ use crate::{
     },
     base::{
         action::Action,
-        error::{Code, Error, ItemCode, Result},
+        error::{Code, Error, Result},
     },
     http::{request::extract::JsonBody, response::Json},
     tx::{Change, Store, Tx},
@@ -93,15 +93,13 @@ async fn with_link(
     link: &SecretString,
     hash: &str,
 ) -> Result<std::result::Result<Tx, Error>> {
-    // Not 401, which would mean that the session has ended.
-    let refusal = || Error::invalid_member("/sign_in_link", ItemCode::InvalidFormat, sign_in::invalid_link().detail());
-    let Some(secret) = links::parse(link.expose_secret()) else { return Ok(Err(refusal())) };
+    let Some(secret) = links::parse(link.expose_secret()) else { return Ok(Err(sign_in::wrong_link())) };
     let mut tx = store.writes.begin(&session.request).await?;
     if !accounts::replace_password_hash(tx.db(), account.id, account.password_hash.as_deref(), hash).await? {
         return Err(changed_meanwhile());
     }
     let is_valid = links::consume(tx.db(), &secret.hash(), account.id, store.clock.now()).await?;
-    Ok(if is_valid { Ok(tx) } else { Err(refusal()) })
+    Ok(if is_valid { Ok(tx) } else { Err(sign_in::wrong_link()) })
 }
 
 fn changed_meanwhile() -> Error {

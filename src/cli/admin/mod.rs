@@ -98,7 +98,7 @@ pub enum Admin {
     },
     /// Print a link that signs a user in to the console.
     ///
-    /// The link works once, within 60 minutes. Whoever opens it is signed in as this user. The address is
+    /// The link works once, within 60 minutes. The person who opens it is signed in as this user. The address is
     /// CLOUDAPI_PUBLIC_URL, or else the address that the server listens on.
     ConsoleLink {
         /// Email address of the user.
