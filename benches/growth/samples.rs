@@ -50,7 +50,7 @@ const VALUES: &[(&str, &str, [&str; 4])] = &[
     // Not filters but ranges and groups: they differ in the number of counters and of groups.
     ("/v1/usage/breakdown", "from", ["$first_day", "", "$month", ""]),
     ("/v1/usage/breakdown", "group_by", ["key,route", "day", "route", "token"]),
-    ("/v1/usage/breakdown", "key_id", ["$key_used", "", "", "key_1"]),
+    ("/v1/usage/breakdown", "key_id", ["$key_many", "", "", "key_1"]),
     ("/v1/usage/breakdown", "to", ["$today", "", "$month", ""]),
     ("/v1/usage/breakdown", "token_id", ["", "", "", "tok_1"]),
     ("/v1/users", "email", ["member", "", "rare", "nobody"]),

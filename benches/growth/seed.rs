@@ -174,7 +174,6 @@ impl Seed {
             ("webhook_id", WebhookId::from_u128(self.id(0)).to_string()),
             ("key_many", KeyId::from_u128(self.id(0)).to_string()),
             ("key_few", KeyId::from_u128(self.id(7)).to_string()),
-            ("key_used", KeyId::from_u128(self.id(0)).to_string()),
             ("resource_many", resource(0)),
             ("resource_disjoint", resource(1)),
             ("resource_few", resource(2)),

@@ -13,15 +13,11 @@ use cloudapi::base::{hex, id::ProjectId, runtime::clock::Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Identity, Session, TestApp, binary::Deployment, eventually};
+use crate::support::{Identity, Session, TestApp, binary::Deployment, eventually, trail::all_sealed};
 
 /// Waits until all staged entries are sealed.
 async fn sealed(app: &TestApp) {
-    eventually("everything to be sealed", async || {
-        let staged: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(&app.db).await.unwrap();
-        (staged == 0).then_some(())
-    })
-    .await;
+    all_sealed(&app.db).await;
 }
 
 /// The entries of a page.

@@ -3,10 +3,10 @@
 use cloudapi::base::identity::role::Role;
 use serde_json::json;
 
-use crate::console::insight::sealed;
 use crate::support::{
     Bearer, Identity, TestApp,
     browser::{Browser, text},
+    trail::all_sealed,
 };
 
 fn secret(page: &str) -> Option<String> {
@@ -24,7 +24,7 @@ async fn token_is_created_used_and_revoked() {
     token.get(&project).await.ok();
     app.flush_usage().await;
     // The trail says who issued the token.
-    sealed(&app).await;
+    all_sealed(&app.db).await;
     let listed = owner.get(&format!("/v1/tokens?project_id={}", owner.project)).await.ok();
     let path = browser.path(&format!("/tokens/{}", listed["data"][0]["id"].as_str().unwrap()));
     assert!(page.contains(&format!("data-shown-path=\"{path}\"")), "a reload does not submit the form again");

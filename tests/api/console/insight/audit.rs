@@ -3,10 +3,10 @@
 use cloudapi::base::identity::role::Role;
 use serde_json::json;
 
-use super::sealed;
 use crate::support::{
     Identity, Session, TestApp,
     browser::{Browser, text},
+    trail::all_sealed,
 };
 
 const MARKUP: &str = "<script>alert(1)</script>";
@@ -24,7 +24,7 @@ async fn log_is_filtered_and_paged() {
     for number in 0..52 {
         keys.push(owner.key_with(json!({ "name": format!("key-{number:02}") })).await);
     }
-    sealed(&app).await;
+    all_sealed(&app.db).await;
     let path = browser.path("/audit");
     let page = text(&browser.get(&path).await);
     assert!(page.contains("key-51") && !page.contains("key-00<"), "{page}");
@@ -59,7 +59,7 @@ async fn entry_shows_before_and_after_and_where_it_came_from() {
     let reply = change.send().await;
     let request = reply.header("x-request-id").unwrap().to_owned();
     reply.ok();
-    sealed(&app).await;
+    all_sealed(&app.db).await;
     let id = entry(&owner, "key.updated").await;
     let path = browser.path(&format!("/audit/{id}"));
     let page = text(&browser.get(&path).await);
@@ -96,7 +96,7 @@ async fn entries_of_other_projects_are_not_found() {
     let (browser, _) = Browser::owner(&app).await;
     let other = app.owner().await;
     other.key().await;
-    sealed(&app).await;
+    all_sealed(&app.db).await;
     let id = entry(&other, "key.created").await;
     for path in [format!("/audit/{id}"), "/audit/aud_1".into(), "/audit/nonsense".into()] {
         assert_eq!(browser.get(&browser.path(&path)).await.status, 404, "{path}");
@@ -110,7 +110,7 @@ async fn trail_is_signed_and_exported() {
     let app = TestApp::start().await;
     let (browser, owner) = Browser::owner(&app).await;
     owner.key_with(json!({ "name": "=1+1" })).await;
-    sealed(&app).await;
+    all_sealed(&app.db).await;
     let page = text(&browser.get(&browser.path("/audit")).await);
     assert!(page.contains("Not signed yet") && page.contains("/docs/guides/audit"), "{page}");
     let reply = browser.get(&browser.path("/audit/export?format=ndjson")).await;

@@ -3,10 +3,10 @@
 use cloudapi::base::identity::role::Role;
 use serde_json::json;
 
-use super::sealed;
 use crate::support::{
     Identity, TestApp,
     browser::{Browser, text},
+    trail::all_sealed,
 };
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn pasted_id_opens_its_object() {
     let app = TestApp::start().await;
     let (browser, owner) = Browser::owner(&app).await;
     let key = owner.key().await;
-    sealed(&app).await;
+    all_sealed(&app.db).await;
     let path = format!("/v1/audit-logs?project_id={}&action=key.created", owner.project);
     let entry = owner.get(&path).await.ok()["data"][0]["id"].as_str().unwrap().to_owned();
     let opens = async |id: &str, path: &str| {
