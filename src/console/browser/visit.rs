@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderValue, Method, request::Parts},
 };
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -26,7 +27,7 @@ use crate::{
     },
     console::{
         Console,
-        client::{Call, Client, Fault},
+        client::{Call, Client, Fault, Reply},
         components::time::When,
         forms::Form,
         view::{Failure, page::PageBuilder},
@@ -140,6 +141,17 @@ impl Visit {
         let profile = self.profile().await?;
         let membership = profile.memberships.iter().find(|membership| membership.project_id == project);
         Ok(membership.map_or_else(ScopeSet::all, |membership| membership.role.scopes()))
+    }
+
+    /// Gets an object whose page is in a project. It is not found if the address of the page has another project.
+    pub async fn get_in<T: DeserializeOwned>(
+        &self,
+        project: ProjectId,
+        path: String,
+        project_of: impl FnOnce(&T) -> ProjectId,
+    ) -> Result<Reply<T>, Failure> {
+        let found = self.api.get(path).await?;
+        if project_of(&found.body) == project { Ok(found) } else { Err(Failure::not_found()) }
     }
 
     /// Confirms who the person is, so that the API accepts writes that need it.

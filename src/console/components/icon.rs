@@ -37,8 +37,6 @@ pub enum Icon {
     Search,
     /// Opens a menu.
     Chevron,
-    /// Theme.
-    Theme,
     /// Add.
     Plus,
     /// Navigation on a narrow screen.
@@ -73,7 +71,6 @@ impl Icon {
             Self::Alert => "M8 2.2 14.3 13.3H1.7zM8 6.5v3.2M8 11.5h.1",
             Self::Search => "M7 11.5a4.5 4.5 0 1 0 0-9 4.5 4.5 0 0 0 0 9zM10.3 10.3l3.4 3.4",
             Self::Chevron => "M4.5 6.2 8 9.8l3.5-3.6",
-            Self::Theme => "M8 2.3a5.7 5.7 0 1 0 0 11.4zM8 2.3a5.7 5.7 0 0 1 0 11.4",
             Self::Plus => "M8 3v10M3 8h10",
             Self::Menu => "M2.5 4.5h11M2.5 8h11M2.5 11.5h11",
         }

@@ -9,6 +9,7 @@ pub mod live;
 pub mod scopes;
 pub mod secret;
 pub mod status;
+pub mod text;
 pub mod time;
 pub mod timeline;
 

@@ -1,6 +1,7 @@
 //! Forms: what was typed, and the errors of the API at the fields that they are about.
 
 pub mod body;
+mod confirmation;
 pub mod field;
 pub mod pairs;
 pub mod schema;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::{
     browser::fields::{ETAG, Fields, ONCE},
     client::Fault,
-    components::html_safe,
+    components::{html_safe, text::capitalized},
     view::Failure,
 };
 use crate::base::error::ItemLocation;
@@ -90,10 +91,10 @@ impl Form {
                 }
                 _ => item.detail.clone(),
             };
-            self.faults.push(FieldFault { field, detail: sentence(&detail) });
+            self.faults.push(FieldFault { field, detail: capitalized(&detail) });
         }
         if self.faults.is_empty() {
-            self.summary = Some(sentence(fault.error.detail()));
+            self.summary = Some(capitalized(fault.error.detail()));
         }
         // The next attempt is another write.
         self.once = new_key();
@@ -181,12 +182,6 @@ fn member_of(pointer: &str) -> (String, Option<usize>) {
         .map(|part| part.replace("~1", "/").replace("~0", "~"))
         .collect();
     (names.join("."), place)
-}
-
-/// The text with a capital letter at the beginning. Errors of members begin with a verb: "must be in the future".
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
 /// List of all errors of a form.

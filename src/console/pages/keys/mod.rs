@@ -12,11 +12,7 @@ pub mod rotate;
 use crate::{
     api::keys::model::KeyView,
     base::id::{KeyId, ProjectId},
-    console::{
-        browser::Visit,
-        client::{Call, Reply},
-        view::Failure,
-    },
+    console::{browser::Visit, client::Reply, view::Failure},
 };
 
 /// Path of the list.
@@ -31,9 +27,7 @@ fn path(project: ProjectId, key: KeyId) -> String {
 
 /// Gets a key of this project.
 async fn get(visit: &Visit, project: ProjectId, key: KeyId) -> Result<Reply<KeyView>, Failure> {
-    let found = visit.api.send::<KeyView>(Call::get(format!("/v1/keys/{key}"))).await?;
-    // The address has the wrong project.
-    if found.body.project_id == project { Ok(found) } else { Err(Failure::not_found()) }
+    visit.get_in(project, format!("/v1/keys/{key}"), |found: &KeyView| found.project_id).await
 }
 
 /// Name of a key, or its ID if it has no name.

@@ -7,12 +7,12 @@ use crate::{
     base::id::{OperationId, ProjectId},
     console::{
         browser::Visit,
-        client::{Call, Reply},
+        client::Reply,
         components::{
             status::{Badge, Tone},
+            text::words,
             timeline::Step,
         },
-        pages::resources::capitalized,
         view::Failure,
     },
     resources::api::model::OperationView,
@@ -25,14 +25,12 @@ fn path(project: ProjectId, operation: OperationId) -> String {
 
 /// Gets an operation of this project.
 async fn get(visit: &Visit, project: ProjectId, id: OperationId) -> Result<Reply<OperationView>, Failure> {
-    let found = visit.api.send::<OperationView>(Call::get(format!("/v1/operations/{id}"))).await?;
-    // The address has the wrong project.
-    if found.body.project_id == project { Ok(found) } else { Err(Failure::not_found()) }
+    visit.get_in(project, format!("/v1/operations/{id}"), |found: &OperationView| found.project_id).await
 }
 
 /// Title of an operation: "Create".
 fn title(operation: &OperationView) -> String {
-    capitalized(operation.kind.as_str())
+    words(operation.kind.as_str())
 }
 
 fn tone(operation: &OperationView) -> Tone {
@@ -45,14 +43,14 @@ fn tone(operation: &OperationView) -> Tone {
 }
 
 fn badge(operation: &OperationView) -> Badge {
-    Badge::new(tone(operation), capitalized(operation.status.as_str()))
+    Badge::new(tone(operation), words(operation.status.as_str()))
 }
 
 /// The operation as a step of a resource's timeline.
 pub fn step(visit: &Visit, operation: &OperationView) -> Step {
     let is_open = operation.finished_at.is_none();
     let attempts = (is_open && operation.attempt > 0).then(|| attempts(operation));
-    let current = is_open.then(|| capitalized(&operation.step));
+    let current = is_open.then(|| words(&operation.step));
     let text = match (&operation.error, attempts) {
         (Some(error), _) => Some(error.detail.clone()),
         (None, Some(attempts)) => Some(format!("{} {attempts}", current.unwrap_or_default())),

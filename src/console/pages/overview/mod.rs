@@ -25,6 +25,7 @@ use crate::{
             icon::Icon,
             live::Live,
             status::{Badge, Empty},
+            text::api_name,
             time::{When, month},
         },
         pages::{
@@ -132,7 +133,7 @@ fn attention(visit: &Visit, project: ProjectId, overview: &Overview) -> Vec<Atte
         when: when.map(|when| visit.when(when)),
     };
     let resource = |resource: &ResourceSummary| {
-        let conditions: Vec<String> = resource.conditions.iter().map(condition_name).collect();
+        let conditions: Vec<String> = resource.conditions.iter().map(api_name).collect();
         item(resource.id.to_string(), &resource.name, &format!("Resource {}", conditions.join(", ")), None)
     };
     let webhook = |webhook: &WebhookSummary| {
@@ -153,9 +154,4 @@ fn attention(visit: &Visit, project: ProjectId, overview: &Overview) -> Vec<Atte
         found.extend(keys.unused.iter().map(unused));
     }
     found
-}
-
-/// Name of a condition, as the API spells it.
-fn condition_name(condition: impl serde::Serialize) -> String {
-    serde_json::to_value(condition).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use super::resources::{
     kind_name, list_path,
     parts::{
         label,
-        providers::{KindCapabilities, Provider, action_name},
+        providers::{KindCapabilities, Provider},
     },
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         components::{
             list::Paging,
             status::{Badge, Empty, Tone},
+            text::api_name,
         },
         view::PageResult,
     },
@@ -95,7 +96,7 @@ async fn show(visit: Visit, Path(project): Path<ProjectId>, PageQuery(query): Pa
 fn facts(of: &KindCapabilities) -> Vec<(&'static str, String)> {
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     let mut facts = vec![
-        ("Actions", list(of.actions.iter().map(|action| action_name(*action)).collect())),
+        ("Actions", list(of.actions.iter().map(|action| api_name(*action)).collect())),
         ("Can change later", list(of.updatable.iter().map(|name| label(name)).collect())),
     ];
     for (name, items) in [("Sizes", &of.sizes), ("Images", &of.images)] {

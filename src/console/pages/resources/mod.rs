@@ -14,8 +14,9 @@ use crate::{
     base::id::{ProjectId, ResourceId},
     console::{
         browser::Visit,
-        client::{Call, Reply},
+        client::Reply,
         components::status::{Badge, Tone},
+        components::text::words,
         view::Failure,
     },
     resources::{
@@ -36,29 +37,20 @@ pub fn path(project: ProjectId, resource: ResourceId) -> String {
 
 /// Gets a resource of this project.
 pub async fn get(visit: &Visit, project: ProjectId, id: ResourceId) -> Result<Reply<ResourceView>, Failure> {
-    let found = visit.api.send::<ResourceView>(Call::get(format!("/v1/resources/{id}"))).await?;
-    // The address has the wrong project.
-    if found.body.project_id == project { Ok(found) } else { Err(Failure::not_found()) }
+    visit.get_in(project, format!("/v1/resources/{id}"), |found: &ResourceView| found.project_id).await
 }
 
 /// Name of a kind for people: `storage.volume` is "Volume".
 pub fn kind_name(kind: Kind) -> String {
-    capitalized(kind.as_str().rsplit('.').next().unwrap_or_default())
+    words(kind.as_str().rsplit('.').next().unwrap_or_default())
 }
 
 /// Name of the family of a kind: `storage.volume` is "Storage".
 pub fn family(kind: Kind) -> String {
     match kind.as_str().split('.').next().unwrap_or_default() {
         "network" => "Networking".to_owned(),
-        other => capitalized(other),
+        other => words(other),
     }
-}
-
-/// A word with a capital letter at the beginning.
-pub fn capitalized(word: &str) -> String {
-    let mut characters = word.chars();
-    let first = characters.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(characters).map(|character| if character == '_' { ' ' } else { character }).collect()
 }
 
 /// Badge of a resource's phase.
@@ -69,7 +61,7 @@ pub fn phase(resource: &ResourceView) -> Badge {
         "failed" => Tone::Bad,
         _ => Tone::Neutral,
     };
-    Badge::new(tone, capitalized(phase))
+    Badge::new(tone, words(phase))
 }
 
 /// Badges of a resource's conditions. The phase says already that it failed.

@@ -10,11 +10,7 @@ pub mod revoke;
 use crate::{
     api::tokens::model::TokenView,
     base::id::{ProjectId, TokenId},
-    console::{
-        browser::Visit,
-        client::{Call, Reply},
-        view::Failure,
-    },
+    console::{browser::Visit, client::Reply, view::Failure},
 };
 
 /// Path of the list.
@@ -29,7 +25,5 @@ fn path(project: ProjectId, token: TokenId) -> String {
 
 /// Gets a token of this project.
 async fn get(visit: &Visit, project: ProjectId, token: TokenId) -> Result<Reply<TokenView>, Failure> {
-    let found = visit.api.send::<TokenView>(Call::get(format!("/v1/tokens/{token}"))).await?;
-    // The address has the wrong project.
-    if found.body.project_id == project { Ok(found) } else { Err(Failure::not_found()) }
+    visit.get_in(project, format!("/v1/tokens/{token}"), |found: &TokenView| found.project_id).await
 }

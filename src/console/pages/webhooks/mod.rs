@@ -19,13 +19,13 @@ use crate::{
     base::id::{ProjectId, WebhookId},
     console::{
         browser::Visit,
-        client::{Call, Reply},
+        client::Reply,
         components::status::{Badge, Tone},
         view::Failure,
     },
 };
 
-/// Time until the next attempt within which a page reads its deliveries again by itself.
+/// Pages of deliveries are refreshed automatically while the next attempt is due within this time.
 const SOON: Duration = Duration::from_secs(60);
 
 /// Path of the list.
@@ -40,9 +40,7 @@ fn path(project: ProjectId, webhook: WebhookId) -> String {
 
 /// Gets a webhook of this project.
 async fn get(visit: &Visit, project: ProjectId, webhook: WebhookId) -> Result<Reply<WebhookView>, Failure> {
-    let found = visit.api.send::<WebhookView>(Call::get(format!("/v1/webhooks/{webhook}"))).await?;
-    // The address has the wrong project.
-    if found.body.project_id == project { Ok(found) } else { Err(Failure::not_found()) }
+    visit.get_in(project, format!("/v1/webhooks/{webhook}"), |found: &WebhookView| found.project_id).await
 }
 
 /// Name of a webhook: the host and the port of its URL.

@@ -124,10 +124,8 @@ class Stream {
     const stale = [...this.stale];
     this.stale.clear();
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
+      const answer = await readParts(stale, this.setUp);
       if (answer.type === "opaqueredirect") return this.end();
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (answer.ok) for (const id of stale) replacePart(id, page, this.setUp);
     } catch {
       // The server is away. When the stream is back, the parts are read.
       for (const id of stale) this.stale.add(id);
@@ -173,8 +171,17 @@ function concerns(part, type, subject) {
   return isType(types) && (!subjects.length || subjects.includes(subject));
 }
 
-// Replaces the part of the page with this ID by that of a page that was read anew. Keeps the focus, and what is open.
-export function replacePart(id, page, setUp) {
+// Reads the page again, and replaces its parts with these IDs. Returns the answer of the server.
+export async function readParts(ids, setUp) {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
+  if (!answer.ok) return answer;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const id of ids) replacePart(id, page, setUp);
+  return answer;
+}
+
+// Keeps the focus, and what is open.
+function replacePart(id, page, setUp) {
   const old = document.getElementById(id);
   const fresh = page.getElementById(id);
   if (!old || !fresh || old.outerHTML === fresh.outerHTML) return;

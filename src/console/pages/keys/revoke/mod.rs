@@ -47,8 +47,8 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> Pa
 async fn submit(visit: Visit, Path((project, id)): Path<(ProjectId, KeyId)>) -> Result<Response, Failure> {
     let form = visit.submitted();
     let name = super::name(&super::get(&visit, project, id).await?.body);
-    if form.value("confirmation") != name.trim() {
-        let form = form.with_fault("confirmation", "This is not the name of the key.");
+    if !form.is_confirmed(&name) {
+        let form = form.unconfirmed("name of the key");
         return Ok(page(&visit, project, id, &form).await?.into_response());
     }
     match visit.api.send::<Value>(call(id)).await {
@@ -74,7 +74,7 @@ async fn page(visit: &Visit, project: ProjectId, id: KeyId, form: &Form) -> Page
         name: super::name(&key),
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: form.text("confirmation", "Type the name of the key to confirm").required().focused(),
+        confirmation: form.confirmation("name of the key").focused(),
         last_used: key.last_used_at.map(|time| visit.when(time)),
         tokens: issuer::count(visit, project, &id.to_string()).await?,
     };

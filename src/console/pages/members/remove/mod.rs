@@ -55,8 +55,8 @@ async fn submit(visit: Visit, Path((project, id)): Path<(ProjectId, UserId)>) ->
     let member = super::get(&visit, project, id).await?.body;
     let is_invited = member.status == MemberStatus::Invited;
     let email = member.email.to_string();
-    if !is_invited && !form.value("confirmation").eq_ignore_ascii_case(&email) {
-        let form = form.with_fault("confirmation", "This is not the email address of the member.");
+    if !is_invited && !form.typed_confirmation().eq_ignore_ascii_case(&email) {
+        let form = form.unconfirmed("email address of the member");
         return Ok(page(&visit, project, id, &form).await?.into_response());
     }
     let is_self = visit.profile().await?.id == id;
@@ -92,7 +92,7 @@ async fn page(visit: &Visit, project: ProjectId, id: UserId, form: &Form) -> Pag
         is_self,
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: form.text("confirmation", "Type the email address to confirm").required().focused(),
+        confirmation: form.confirmation("email address").focused(),
         tokens: match is_invited {
             true => None,
             false => issuer::count(visit, project, &id.to_string()).await?,

@@ -17,10 +17,11 @@ use crate::{
             live::Live,
             secret::Copy,
             status::{Badge, Tone},
+            text::words,
             time::{When, span},
             timeline::{Step, Steps},
         },
-        pages::resources::{self, capitalized, kind_name},
+        pages::resources::{self, kind_name},
         view::PageResult,
     },
     resources::api::model::{OperationView, ResourceView},
@@ -102,12 +103,12 @@ fn steps(visit: &Visit, operation: &OperationView) -> Vec<Step> {
         None => all.push(Step {
             progress: Some(operation.progress),
             text: (operation.attempt > 0).then(|| attempts(operation)),
-            ..step(Tone::Neutral, &capitalized(&operation.step))
+            ..step(Tone::Neutral, &words(&operation.step))
         }),
         Some(end) => all.push(Step {
             text: operation.error.as_ref().map(|error| error.detail.clone()),
             when: Some(visit.when(end)),
-            ..step(tone(operation), &capitalized(operation.status.as_str()))
+            ..step(tone(operation), &words(operation.status.as_str()))
         }),
     }
     all

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     list_path,
     parts::{
-        providers::{self, KindCapabilities, action_name},
+        providers::{self, KindCapabilities},
         spec,
     },
 };
@@ -21,6 +21,7 @@ use crate::{
         Console,
         browser::{Visit, visit::PageQuery},
         client::{Call, Fault},
+        components::text::api_name,
         forms::{Choice, Field, Form, Hidden, Summary, body::number},
         view::{Failure, PageResult, Redirected},
     },
@@ -72,7 +73,7 @@ pub fn offered(resource: &ResourceView, capabilities: &KindCapabilities) -> Vec<
     };
     let useful = capabilities.actions.iter().copied().filter(is_useful);
     let offered = |action| Offered {
-        name: action_name(action),
+        name: api_name(action),
         label: label(action),
         is_power: matches!(action, ActionType::Start | ActionType::Stop | ActionType::Reboot),
     };
@@ -140,8 +141,8 @@ async fn page(visit: &Visit, project: ProjectId, id: ResourceId, form: &Form) ->
     let provider = providers::get(visit, &resource.provider).await?;
     let capabilities = provider.as_ref().and_then(|provider| provider.of(resource.kind));
     let all = capabilities.map(|capabilities| capabilities.actions.clone()).unwrap_or_default();
-    let chosen = all.iter().copied().find(|action| action_name(*action) == form.value("action"));
-    let choices = all.iter().map(|action| Choice::new(action_name(*action), label(*action)).hint(text(*action)));
+    let chosen = all.iter().copied().find(|action| api_name(*action) == form.value("action"));
+    let choices = all.iter().map(|action| Choice::new(api_name(*action), label(*action)).hint(text(*action)));
     let fields = match (chosen, capabilities) {
         (Some(action), Some(capabilities)) => fields(visit, &resource, action, capabilities, form).await?,
         _ => Vec::new(),
@@ -153,7 +154,7 @@ async fn page(visit: &Visit, project: ProjectId, id: ResourceId, form: &Form) ->
         text: chosen.map_or("", text),
         hidden: form.hidden(),
         summary: form.summary(),
-        action: chosen.map(action_name),
+        action: chosen.map(api_name),
         actions: form.radios("action", "Action", choices.collect()),
         fields,
     };

@@ -6,7 +6,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 
-use super::{capitalized, conditions, kind_name, list_path, parts::providers};
+use super::{conditions, kind_name, list_path, parts::providers};
 use crate::{
     base::{id::ProjectId, identity::scope::ScopeSet},
     console::{
@@ -18,6 +18,7 @@ use crate::{
             list::Paging,
             live::Live,
             status::{Badge, Empty},
+            text::words,
             time::When,
         },
         forms::{Choice, Field, Form},
@@ -108,7 +109,7 @@ async fn show(visit: Visit, Path(project): Path<ProjectId>, PageQuery(query): Pa
 fn filters(form: &Form, providers: &[providers::Provider]) -> Vec<Field> {
     let any = |label: &str| std::iter::once(Choice::new("", label));
     let kinds = Kind::ALL.iter().map(|kind| Choice::new(kind.as_str(), kind_name(*kind)));
-    let phases = PHASES.map(|phase| Choice::new(phase, capitalized(phase)));
+    let phases = PHASES.map(|phase| Choice::new(phase, words(phase)));
     let names = providers.iter().map(|provider| Choice::new(provider.name.clone(), provider.name.clone()));
     let mut fields = vec![
         form.select("kind", "Kind", any("Any kind").chain(kinds).collect()),

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     act::{self, Offered},
-    capitalized, conditions, kind_name, list_path,
+    conditions, kind_name, list_path,
     parts::{label, providers, shown},
 };
 use crate::{
@@ -25,7 +25,8 @@ use crate::{
         browser::Visit,
         client::{Call, List},
         components::{
-            icon::Icon, list::Timeline, live::Live, secret::Copy, status::Badge, time::When, timeline::Steps,
+            icon::Icon, list::Timeline, live::Live, secret::Copy, status::Badge, text::words, time::When,
+            timeline::Steps,
         },
         pages::{objects::page_of, operations, trail},
         view::PageResult,
@@ -163,6 +164,6 @@ fn fact(project: ProjectId, (name, value): (&String, &Value), names: &BTreeMap<S
 
 impl One {
     fn power(&self) -> String {
-        self.power.as_deref().map(capitalized).unwrap_or_default()
+        self.power.as_deref().map(words).unwrap_or_default()
     }
 }

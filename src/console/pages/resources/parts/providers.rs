@@ -72,8 +72,3 @@ pub async fn get(visit: &Visit, name: &str) -> Result<Option<Provider>, Fault> {
         Err(fault) => Err(fault),
     }
 }
-
-/// Name of an action, as the API spells it.
-pub fn action_name(action: ActionType) -> String {
-    serde_json::to_value(action).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
-}

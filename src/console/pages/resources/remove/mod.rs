@@ -51,8 +51,8 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, ResourceId)>) 
 async fn submit(visit: Visit, Path((project, id)): Path<(ProjectId, ResourceId)>) -> Result<Response, Failure> {
     let form = visit.submitted();
     let resource = super::get(&visit, project, id).await?.body;
-    if form.value("confirmation") != resource.name {
-        let form = form.with_fault("confirmation", "This is not the name of the resource.");
+    if !form.is_confirmed(&resource.name) {
+        let form = form.unconfirmed("name of the resource");
         return Ok(page(&visit, project, id, &form).await?.into_response());
     }
     match visit.api.send::<AcceptedOperation>(call(id)).await {
@@ -93,7 +93,7 @@ async fn page(visit: &Visit, project: ProjectId, id: ResourceId, form: &Form) ->
         is_protected: resource.protection,
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: form.text("confirmation", "Type the name of the resource to confirm").required(),
+        confirmation: form.confirmation("name of the resource"),
         name: resource.name,
     };
     let builder = visit.page("Delete the resource").project(project).crumb("Resources", list_path(project));

@@ -46,8 +46,8 @@ async fn show(visit: Visit, Path(project): Path<ProjectId>) -> PageResult {
 async fn submit(visit: Visit, Path(project): Path<ProjectId>) -> Result<Response, Failure> {
     let form = visit.submitted();
     let name = super::get(&visit, project).await?.body.name;
-    if form.value("confirmation") != name.trim() {
-        let form = form.with_fault("confirmation", "This is not the name of the project.");
+    if !form.is_confirmed(&name) {
+        let form = form.unconfirmed("name of the project");
         return Ok(page(&visit, project, &form).await?.into_response());
     }
     match visit.api.send::<Value>(call(project)).await {
@@ -75,7 +75,7 @@ async fn page(visit: &Visit, project: ProjectId, form: &Form) -> PageResult {
         name: overview.name,
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: form.text("confirmation", "Type the name of the project to confirm").required().focused(),
+        confirmation: form.confirmation("name of the project").focused(),
     };
     let builder = visit.page("Delete the project").project(project).crumb("Settings", super::path(project));
     builder.form(form).call(call(project)).show(&page)

@@ -105,8 +105,8 @@ impl Change {
 
 async fn submit(visit: Visit, project: ProjectId, change: Change) -> Result<Response, Failure> {
     let form = visit.submitted();
-    if change != Change::Resume && form.value("confirmation") != super::get(&visit, project).await?.body.name.trim() {
-        let form = form.with_fault("confirmation", "This is not the name of the project.");
+    if change != Change::Resume && !form.is_confirmed(&super::get(&visit, project).await?.body.name) {
+        let form = form.unconfirmed("name of the project");
         return Ok(page(&visit, project, change, &form).await?.into_response());
     }
     match visit.api.send::<Value>(call(project, change, &form)).await {
@@ -138,8 +138,7 @@ async fn page(visit: &Visit, project: ProjectId, change: Change, form: &Form) ->
         is_danger: change != Change::Resume,
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: (change != Change::Resume)
-            .then(|| form.text("confirmation", "Type the name of the project to confirm").required().focused()),
+        confirmation: (change != Change::Resume).then(|| form.confirmation("name of the project").focused()),
     };
     let builder = visit.page(change.title()).project(project).crumb("Settings", super::path(project));
     builder.form(form).call(call(project, change, form)).show(&page)

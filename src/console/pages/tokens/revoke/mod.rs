@@ -47,8 +47,8 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, TokenId)>) -> 
 async fn submit(visit: Visit, Path((project, id)): Path<(ProjectId, TokenId)>) -> Result<Response, Failure> {
     let form = visit.submitted();
     let name = super::get(&visit, project, id).await?.body.name;
-    if form.value("confirmation") != name.trim() {
-        let form = form.with_fault("confirmation", "This is not the name of the token.");
+    if !form.is_confirmed(&name) {
+        let form = form.unconfirmed("name of the token");
         return Ok(page(&visit, project, id, &form).await?.into_response());
     }
     match visit.api.send::<Value>(call(id)).await {
@@ -76,7 +76,7 @@ async fn page(visit: &Visit, project: ProjectId, id: TokenId, form: &Form) -> Pa
         name: token.name,
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: form.text("confirmation", "Type the name of the token to confirm").required().focused(),
+        confirmation: form.confirmation("name of the token").focused(),
         last_used: token.last_used_at.map(|time| visit.when(time)),
         issued: issuer::count(visit, project, &id.to_string()).await?,
     };

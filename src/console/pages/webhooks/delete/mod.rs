@@ -49,8 +49,8 @@ async fn show(visit: Visit, Path((project, id)): Path<(ProjectId, WebhookId)>) -
 async fn submit(visit: Visit, Path((project, id)): Path<(ProjectId, WebhookId)>) -> Result<Response, Failure> {
     let form = visit.submitted();
     let name = super::name(&super::get(&visit, project, id).await?.body);
-    if form.value("confirmation") != name {
-        let form = form.with_fault("confirmation", "This is not the host of the webhook.");
+    if !form.is_confirmed(&name) {
+        let form = form.unconfirmed("host of the webhook");
         return Ok(page(&visit, project, id, &form).await?.into_response());
     }
     match visit.api.send::<Value>(call(id)).await {
@@ -79,7 +79,7 @@ async fn page(visit: &Visit, project: ProjectId, id: WebhookId, form: &Form) -> 
         url: webhook.url,
         hidden: form.hidden(),
         summary: form.summary(),
-        confirmation: form.text("confirmation", "Type the host to confirm").required().focused(),
+        confirmation: form.confirmation("host").focused(),
         waiting: match (waiting.data.len(), waiting.next_cursor) {
             (_, Some(_)) => format!("More than {COUNTED} deliveries wait. They are not sent."),
             (0, _) => "No delivery waits.".into(),
